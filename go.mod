@@ -1,0 +1,3 @@
+module abaca
+
+go 1.26
