@@ -40,6 +40,8 @@ type Backend interface {
 	// Locate turns an absolute path into one relative to the back end's own. What does not exist, is no directory,
 	// lies elsewhere or is reached through a symbolic link is an Invalid request.
 	Locate(ctx context.Context, absolute string) (string, error)
+	// Absolute returns where a share's root directory is, for its export location.
+	Absolute(path string) string
 	// Usage returns the bytes that a share's files take up.
 	Usage(ctx context.Context, path string) (int64, error)
 }
@@ -112,6 +114,15 @@ func (m *Manager) wake() {
 // ServiceHost is the host of a back end's shares, in Manila's form host@back end#pool. The same back end is reached by every
 // worker, so the host part names the service rather than a machine.
 func ServiceHost(backend string) string { return "abaca@" + backend + "#" + backend }
+
+// ExportPath returns where the share's files are on its export host.
+func (m *Manager) ExportPath(s abaca.Share) string {
+	b, ok := m.Backends[s.Backend]
+	if !ok {
+		return ""
+	}
+	return b.Absolute(s.Path)
+}
 
 // open mounts the share's files, as they are now or, where the back end can, as they were at this moment.
 func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*abaca.Volume, error) {
