@@ -11,8 +11,12 @@ type (
 	ProjectID   string
 )
 
-// Topic is what a backup says of the service that does its work; it is Manila's name for its generic data service.
-const Topic = "manila-data"
+// Topics are what a backup says of the service that does its work: in Manila the generic data service or, for a backup
+// asked for with options, the storage driver's own. Here one engine does both; clients still tell them apart.
+const (
+	TopicData  = "manila-data"
+	TopicShare = "manila-share"
+)
 
 // A Backup is a share backup.
 type Backup struct {
@@ -25,7 +29,9 @@ type Backup struct {
 	Description     *string
 	Type            *string // the tenant's backup_options.backup_type
 	Zone            string
-	Host            *string // which worker did or does the work; nil until one has taken it
+	WithOptions     bool    // whether the tenant gave backup_options
+	Host            *string // where the work is done; nil until a worker has taken it
+	Topic           *string // TopicData or, with options, TopicShare; nil until a worker has taken it
 	Status          Status
 	Progress        int // percent
 	RestoreProgress int // percent, of the latest restore

@@ -20,6 +20,7 @@ type Share struct {
 	Snapshot     SnapshotID // the snapshot whose files it was made with; empty for none
 	SourceBackup BackupID   // the backup last restored into it; empty for none
 	Status       Status
+	Reason       string // why the latest work on it failed, for administrators
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }
@@ -46,6 +47,7 @@ type Snapshot struct {
 	Description *string
 	Metadata    map[string]string
 	Status      Status
+	Reason      string // why the latest work on it failed, for administrators
 	Ref         Ref
 	CreatedAt   time.Time
 	UpdatedAt   time.Time

@@ -152,7 +152,6 @@ func newBackupShow(r *remote) *cobra.Command {
 }
 
 func newBackupSet(r *remote) *cobra.Command {
-	var noName, noDescription bool
 	status := choice{of: []string{"available", "creating", "deleting", "error", "error_deleting", "restoring"}}
 	cmd := &cobra.Command{
 		Use:               "set BACKUP",
@@ -162,8 +161,12 @@ func newBackupSet(r *remote) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changes := map[string]*string{}
 			for _, f := range []string{"name", "description"} {
-				if v := given(cmd, f); v != nil || cmd.Flags().Changed("no-"+f) {
-					changes[f] = v
+				value, clear := given(cmd, f), cmd.Flags().Changed("no-"+f)
+				if value != nil && clear {
+					return usagef("%s: --%s and --no-%s exclude each other", cmd.CommandPath(), f, f)
+				}
+				if value != nil || clear {
+					changes[f] = value
 				}
 			}
 			if len(changes) == 0 && status.value == "" {
@@ -186,12 +189,10 @@ func newBackupSet(r *remote) *cobra.Command {
 	flags := cmd.Flags()
 	flags.String("name", "", "new name")
 	flags.String("description", "", "new description")
-	flags.BoolVar(&noName, "no-name", false, "take its name away")
-	flags.BoolVar(&noDescription, "no-description", false, "take its description away")
+	flags.Bool("no-name", false, "take its name away")
+	flags.Bool("no-description", false, "take its description away")
 	flags.Var(&status, "status", "write its status by hand; starts no work and stops none (administrators)")
 	register(cmd, "status", cobra.FixedCompletions(status.of, cobra.ShellCompDirectiveNoFileComp))
-	cmd.MarkFlagsMutuallyExclusive("name", "no-name")
-	cmd.MarkFlagsMutuallyExclusive("description", "no-description")
 	return cmd
 }
 
@@ -264,21 +265,21 @@ func newBackupRestore(r *remote) *cobra.Command {
 // the backup how far it is.
 func awaitRestore(cmd *cobra.Command, c *client.Client, backup *client.Backup, share string) error {
 	what := "restore of " + label("backup", backup.Name, backup.ID)
-	started := ""
+	before := backup.UpdatedAt
+	if before == "" {
+		before = backup.CreatedAt
+	}
 	return newWaiter(cmd.ErrOrStderr()).wait(cmd.Context(), what, func(ctx context.Context) (state, error) {
 		b, err := c.Backup(ctx, backup.ID)
 		if err != nil {
 			return state{}, err
-		}
-		if started == "" {
-			started = b.UpdatedAt
 		}
 		s, err := c.Share(ctx, share)
 		if err != nil {
 			return state{}, err
 		}
 		if strings.Contains(s.Status, "error") {
-			return state{}, failed(ctx, c, what, s.Status, share, started)
+			return state{}, failed(ctx, c, what, s.Status, share, before)
 		}
 		if s.Status == "available" {
 			return state{"restored", 100, true}, nil

@@ -37,11 +37,9 @@ func (r *remote) connect(cmd *cobra.Command) (*client.Client, error) {
 	return client.Connect(cmd.Context(), r.options)
 }
 
-// register adds a completion for a flag; it fails only for a flag that does not exist.
+// register adds a completion for a flag, which fails only for a flag that does not exist or has one already.
 func register(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
-		panic(err)
-	}
+	_ = cmd.RegisterFlagCompletionFunc(flag, complete)
 }
 
 // complete returns a completion from what the server lists. A failure completes nothing: there is no place to print it.

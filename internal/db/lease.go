@@ -1,0 +1,191 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"abaca"
+)
+
+// Every row that can be worked on carries four columns:
+//
+//   - lease_until is set by the move into a During status, beaten forward by the worker, and cleared by the move out.
+//     A row in a During status whose lease is NULL (an administrator's reset_status) is nobody's work; one whose lease
+//     has passed is anybody's.
+//   - lease_owner is the worker; NULL while the row waits.
+//   - attempt counts claims and only ever grows. Everything a worker writes says which attempt it is, so that one who
+//     lost the lease writes nothing.
+//   - tries counts claims since the request; after too many of them the operation fails.
+
+// ErrLeaseLost tells a worker that its row is no longer its own: it has been claimed by another, or reset.
+var ErrLeaseLost = errors.New("the lease was lost")
+
+// A Job is one claim of one operation's unfinished work.
+type Job struct {
+	Operation abaca.Operation
+	ID        string // of the operation's subject
+	Attempt   int64
+	Tries     int
+}
+
+// tableOf names the table of the resources of a kind.
+var tableOf = map[abaca.Kind]string{
+	abaca.KindBackup:   "share_backups",
+	abaca.KindShare:    "shares",
+	abaca.KindSnapshot: "share_snapshots",
+}
+
+// inStatuses returns a predicate for "status is one of these" with parameters numbered from n, and the parameters.
+func inStatuses(n int, statuses []abaca.Status) (string, []any) {
+	var args []any
+	var marks []string
+	for i, s := range statuses {
+		args = append(args, string(s))
+		marks = append(marks, "$"+strconv.Itoa(n+i))
+	}
+	return "status IN (" + strings.Join(marks, ", ") + ")", args
+}
+
+// Begin moves the subject of an operation from rest into its During status and offers it to the workers.
+// It returns false, and changes nothing, where the row is not in a status the operation may start from.
+func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id string, now time.Time) (bool, error) {
+	from, args := inStatuses(4, op.Subject.From)
+	n, err := tx.exec(ctx, `UPDATE `+tableOf[op.Kind]+`
+		SET status = $1, lease_until = $2, lease_owner = NULL, tries = 0, fail_reason = '', updated_at = $2
+		WHERE id = $3 AND lease_until IS NULL AND `+from,
+		append([]any{op.Subject.During, micros(now), id}, args...)...)
+	if err != nil {
+		return false, fmt.Errorf("begin %s: %w", op.Name, err)
+	}
+	return n == 1, nil
+}
+
+// MoveShare moves the share that an operation on something else needs; the verdict is as Begin's.
+func (tx *Tx) MoveShare(ctx context.Context, id abaca.ShareID, from []abaca.Status, to abaca.Status, now time.Time) (bool, error) {
+	in, args := inStatuses(4, from)
+	n, err := tx.exec(ctx, `UPDATE shares SET status = $1, updated_at = $2 WHERE id = $3 AND lease_until IS NULL AND `+in,
+		append([]any{to, micros(now), id}, args...)...)
+	if err != nil {
+		return false, fmt.Errorf("move share to %s: %w", to, err)
+	}
+	return n == 1, nil
+}
+
+// Claim takes the longest waiting work of one of these operations and leases it to owner. ok is false where none waits.
+func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, now, until time.Time) (job Job, ok bool, err error) {
+	for _, op := range ops {
+		// A plain read first: workers look often and find nothing, and that must not take the write lock.
+		var waiting bool
+		err := db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[op.Kind]+` WHERE status = $1 AND lease_until <= $2)`,
+			op.Subject.During, micros(now)).Scan(&waiting)
+		if err != nil {
+			return Job{}, false, fmt.Errorf("look for work: %w", err)
+		}
+		if !waiting {
+			continue
+		}
+		jobs, err := all(ctx, db.write, func(s scanner) (Job, error) {
+			j := Job{Operation: op}
+			return j, s.Scan(&j.ID, &j.Attempt, &j.Tries)
+		}, `UPDATE `+tableOf[op.Kind]+` SET lease_until = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
+			WHERE id = (SELECT id FROM `+tableOf[op.Kind]+` WHERE status = $3 AND lease_until <= $4 ORDER BY lease_until, id LIMIT 1)
+			RETURNING id, attempt, tries`, micros(until), owner, op.Subject.During, micros(now))
+		if err != nil {
+			return Job{}, false, fmt.Errorf("claim work: %w", err)
+		}
+		if len(jobs) > 0 {
+			return jobs[0], true, nil
+		}
+	}
+	return Job{}, false, nil
+}
+
+// Adopt makes every lease of this owner pass, because whoever held them is gone; it returns how many there were.
+func (db *DB) Adopt(ctx context.Context, owner string, now time.Time) (n int64, err error) {
+	err = db.Transact(ctx, func(tx *Tx) error {
+		for _, table := range tableOf {
+			k, err := tx.exec(ctx, `UPDATE `+table+` SET lease_until = $1, lease_owner = NULL WHERE lease_owner = $2`, micros(now), owner)
+			if err != nil {
+				return fmt.Errorf("adopt work: %w", err)
+			}
+			n += k
+		}
+		return nil
+	})
+	return n, err
+}
+
+// held is the end of every statement of a worker: the row must still be its own.
+const held = ` WHERE id = $1 AND attempt = $2 AND status = $3 AND lease_owner IS NOT NULL`
+
+func (tx *Tx) mustHold(ctx context.Context, what, query string, job Job, args ...any) error {
+	n, err := tx.exec(ctx, query+held, append([]any{job.ID, job.Attempt, job.Operation.Subject.During}, args...)...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if n == 0 {
+		return ErrLeaseLost
+	}
+	return nil
+}
+
+// Beat extends a job's lease.
+func (tx *Tx) Beat(ctx context.Context, job Job, until time.Time) error {
+	return tx.mustHold(ctx, "extend lease", `UPDATE `+tableOf[job.Operation.Kind]+` SET lease_until = $4`, job, micros(until))
+}
+
+// SetProgress writes a job's percentage, which never goes down within one operation; column is progress or restore_progress.
+func (tx *Tx) SetProgress(ctx context.Context, job Job, percent int, now time.Time) error {
+	column := "progress"
+	if job.Operation.Name == abaca.RestoreBackup.Name {
+		column = "restore_progress"
+	}
+	return tx.mustHold(ctx, "write progress", `UPDATE `+tableOf[job.Operation.Kind]+`
+		SET `+column+` = CASE WHEN `+column+` < $4 THEN $4 ELSE `+column+` END, updated_at = $5`, job, percent, micros(now))
+}
+
+// Settle moves the subject out of its During status, or removes its row where to is abaca.None, and gives up the lease.
+func (tx *Tx) Settle(ctx context.Context, job Job, to abaca.Status, reason string, now time.Time) error {
+	table := tableOf[job.Operation.Kind]
+	if to == abaca.None {
+		return tx.mustHold(ctx, "remove row", `DELETE FROM `+table, job)
+	}
+	return tx.mustHold(ctx, "move to "+string(to), `UPDATE `+table+`
+		SET status = $4, fail_reason = $5, updated_at = $6, lease_until = NULL, lease_owner = NULL, tries = 0`, job, to, reason, micros(now))
+}
+
+// Release gives a job back to be claimed at a later time. A job that was interrupted by its worker's stopping has not been tried.
+func (tx *Tx) Release(ctx context.Context, job Job, at time.Time, interrupted bool, reason string) error {
+	untried := 0
+	if interrupted {
+		untried = 1
+	}
+	return tx.mustHold(ctx, "release", `UPDATE `+tableOf[job.Operation.Kind]+`
+		SET lease_until = $4, lease_owner = NULL, tries = tries - $5, fail_reason = $6`, job, micros(at), untried, reason)
+}
+
+// Reset writes a status by hand and makes the row nobody's work; the worker that had it, if any, loses it.
+func (tx *Tx) Reset(ctx context.Context, kind abaca.Kind, id string, to abaca.Status, now time.Time) error {
+	n, err := tx.exec(ctx, `UPDATE `+tableOf[kind]+` SET status = $2, updated_at = $3, lease_until = NULL, lease_owner = NULL WHERE id = $1`,
+		id, to, micros(now))
+	if err != nil {
+		return fmt.Errorf("reset status: %w", err)
+	}
+	if n == 0 {
+		return notFound(string(kind), id)
+	}
+	return nil
+}
+
+// Leased reports whether the row is some worker's work, done or waiting.
+func (r reader) Leased(ctx context.Context, kind abaca.Kind, id string) (leased bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[kind]+` WHERE id = $1 AND lease_until IS NOT NULL)`, id).Scan(&leased)
+	if err != nil {
+		return false, fmt.Errorf("look for a lease: %w", err)
+	}
+	return leased, nil
+}

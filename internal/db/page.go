@@ -1,0 +1,145 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"abaca"
+)
+
+// A Page says which part of a list is wanted and in which order. The zero value is the whole list, newest first.
+type Page struct {
+	SortKey   string // as the API spells it; empty is created_at
+	Ascending bool
+	Limited   bool // whether Limit applies
+	Limit     int
+	Marker    string // the id of the last row of the page before
+	Offset    int    // rows to pass over; a Marker makes it moot, since links to the next page carry both
+}
+
+// A condition is a list of predicates that all must hold. Their parameters are written as question marks.
+type condition struct {
+	predicates []string
+	args       []any
+}
+
+func (c *condition) and(predicate string, args ...any) {
+	c.predicates = append(c.predicates, predicate)
+	c.args = append(c.args, args...)
+}
+
+// equal adds "column = value" where a value is given.
+func equal[T ~string](c *condition, column string, value *T) {
+	if value != nil {
+		c.and(column+" = ?", string(*value))
+	}
+}
+
+// like adds "column contains value", without regard to case, where a value is given.
+func (c *condition) like(column string, value *string) {
+	if value == nil {
+		return
+	}
+	c.and(`lower(`+column+`) LIKE ? ESCAPE '\'`, "%"+escapeLike(strings.ToLower(*value))+"%")
+}
+
+// escapeLike makes every character of s stand for itself in a LIKE pattern.
+func escapeLike(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
+}
+
+func (c *condition) inProject(project abaca.ProjectID) {
+	if project != "" {
+		c.and("project_id = ?", string(project))
+	}
+}
+
+// where returns the condition as a WHERE clause with its parameters numbered.
+func (c *condition) where() string {
+	if len(c.predicates) == 0 {
+		return ""
+	}
+	return " WHERE " + numbered(strings.Join(c.predicates, " AND "))
+}
+
+func numbered(sql string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range sql {
+		if r != '?' {
+			b.WriteRune(r)
+			continue
+		}
+		n++
+		b.WriteString("$" + strconv.Itoa(n))
+	}
+	return b.String()
+}
+
+// A table is what a list is read from.
+type table[T any] struct {
+	name    string
+	what    string // how a message calls one row
+	columns string
+	scan    func(scanner) (T, error)
+	sort    map[string]string // the API's sort keys and their expressions, none of which is ever NULL
+}
+
+// list reads one page. It seeks to the marker by (sort expression, id), so that no page costs more than the first.
+func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]T, error) {
+	if p.SortKey == "" {
+		p.SortKey = "created_at"
+	}
+	expr, ok := t.sort[p.SortKey]
+	if !ok {
+		return nil, abaca.Errorf(abaca.Invalid, "Cannot sort by %q.", p.SortKey)
+	}
+	direction, beyond := " DESC", "<"
+	if p.Ascending {
+		direction, beyond = " ASC", ">"
+	}
+	if p.Marker != "" {
+		var at any
+		err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+" WHERE id = $1", p.Marker).Scan(&at)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, abaca.Errorf(abaca.Invalid, "The marker %q is not in the list.", p.Marker)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find marker: %w", err)
+		}
+		c.and("("+expr+", id) "+beyond+" (?, ?)", at, p.Marker)
+		p.Offset = 0
+	}
+	query := "SELECT " + t.columns + " FROM " + t.name + c.where() + " ORDER BY " + expr + direction + ", id" + direction
+	switch {
+	case p.Limited:
+		query += fmt.Sprintf(" LIMIT %d OFFSET %d", p.Limit, p.Offset)
+	case p.Offset > 0:
+		query += fmt.Sprintf(" LIMIT %d OFFSET %d", int64(1)<<62, p.Offset)
+	}
+	rows, err := all(ctx, q, t.scan, query, c.args...)
+	if err != nil {
+		return nil, fmt.Errorf("list %ss: %w", t.what, err)
+	}
+	return rows, nil
+}
+
+// count returns how many rows satisfy the condition.
+func (t *table[T]) count(ctx context.Context, q querier, c condition) (n int, err error) {
+	if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+t.name+c.where(), c.args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count %ss: %w", t.what, err)
+	}
+	return n, nil
+}
+
+// get reads the row with this id, if the project may see it; an empty project sees all.
+func (t *table[T]) get(ctx context.Context, q querier, id string, project abaca.ProjectID) (T, error) {
+	var c condition
+	c.and("id = ?", id)
+	c.inProject(project)
+	return one(q.QueryRowContext(ctx, "SELECT "+t.columns+" FROM "+t.name+c.where(), c.args...), t.scan, t.what, id)
+}
