@@ -17,6 +17,8 @@ const (
 	BackupRestoring      Status = "backup_restoring"
 	BackupRestoringError Status = "backup_restoring_error"
 	Inactive             Status = "inactive"
+	ManageStarting       Status = "manage_starting"
+	ManageError          Status = "manage_error"
 
 	// None stands for "no such row": before a creation and after a deletion.
 	None Status = ""
@@ -77,6 +79,11 @@ var (
 		Name: "create_share", Kind: KindShare,
 		Subject: Move{From: []Status{None}, During: Creating, Done: Available, Failed: Error},
 	}
+	// ManageShare adopts a directory that is there already and finds out how much it holds.
+	ManageShare = Operation{
+		Name: "manage_share", Kind: KindShare,
+		Subject: Move{From: []Status{None}, During: ManageStarting, Done: Available, Failed: ManageError},
+	}
 	DeleteShare = Operation{
 		Name: "delete_share", Kind: KindShare,
 		Subject: Move{From: []Status{Available, Error, Inactive, ErrorDeleting}, During: Deleting, Done: None, Failed: ErrorDeleting},
@@ -93,7 +100,7 @@ var (
 
 // Operations lists every operation, in the order in which waiting work is looked for.
 var Operations = []Operation{
-	CreateShare, DeleteShare, DeleteBackup, DeleteSnapshot, RestoreBackup, CreateBackup, CreateSnapshot,
+	CreateShare, ManageShare, DeleteShare, DeleteBackup, DeleteSnapshot, RestoreBackup, CreateBackup, CreateSnapshot,
 }
 
 // OperationOf returns the operation that a resource of this kind is in the middle of; ok is false at rest.

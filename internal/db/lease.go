@@ -181,6 +181,14 @@ func (tx *Tx) Reset(ctx context.Context, kind abaca.Kind, id string, to abaca.St
 	return nil
 }
 
+// ForgetData takes the name of its data from a backup or snapshot whose data is about to be deleted.
+func (tx *Tx) ForgetData(ctx context.Context, kind abaca.Kind, id string) error {
+	if _, err := tx.exec(ctx, `UPDATE `+tableOf[kind]+` SET ref = '' WHERE id = $1`, id); err != nil {
+		return fmt.Errorf("forget data: %w", err)
+	}
+	return nil
+}
+
 // Leased reports whether the row is some worker's work, done or waiting.
 func (r reader) Leased(ctx context.Context, kind abaca.Kind, id string) (leased bool, err error) {
 	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[kind]+` WHERE id = $1 AND lease_until IS NOT NULL)`, id).Scan(&leased)

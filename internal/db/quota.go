@@ -60,19 +60,17 @@ func (tx *Tx) ResetLimits(ctx context.Context, project abaca.ProjectID) error {
 	return nil
 }
 
-// Charge uses up or gives back resources in a project. What would go over a limit is refused with OverLimit,
-// naming sizes before counts as Manila does; giving back never is.
+// Charge uses up resources in a project. What would go over a limit is refused with OverLimit, sizes before counts as Manila does.
 func (tx *Tx) Charge(ctx context.Context, project abaca.ProjectID, charge abaca.Charge, defaults map[abaca.Resource]int) error {
 	sizesFirst := slices.Collect(maps.Keys(charge))
 	slices.SortFunc(sizesFirst, func(a, b abaca.Resource) int { return isSize(b) - isSize(a) })
 	for _, resource := range sizesFirst {
-		if _, err := tx.exec(ctx, `INSERT INTO quota_usages (project_id, resource, in_use) VALUES ($1, $2, 0)
-			ON CONFLICT (project_id, resource) DO NOTHING`, project, resource); err != nil {
-			return fmt.Errorf("charge quota: %w", err)
+		if err := tx.openAccount(ctx, project, resource); err != nil {
+			return err
 		}
 		limit := `coalesce((SELECT hard_limit FROM quotas WHERE project_id = $1 AND resource = $2), $4)`
 		n, err := tx.exec(ctx, `UPDATE quota_usages SET in_use = in_use + $3 WHERE project_id = $1 AND resource = $2
-			AND ($3 <= 0 OR `+limit+` = -1 OR in_use + $3 <= `+limit+`)`, project, resource, charge[resource], defaults[resource])
+			AND (`+limit+` = -1 OR in_use + $3 <= `+limit+`)`, project, resource, charge[resource], defaults[resource])
 		if err != nil {
 			return fmt.Errorf("charge quota: %w", err)
 		}
@@ -80,6 +78,29 @@ func (tx *Tx) Charge(ctx context.Context, project abaca.ProjectID, charge abaca.
 			// Clients tell a full quota from rate limiting by the word "exceed".
 			return abaca.Errorf(abaca.OverLimit, "The request would exceed the project's quota of %s.", resource)
 		}
+	}
+	return nil
+}
+
+// ChargeAnyway uses up resources without regard to limits or, where the charge is negative, gives them back.
+func (tx *Tx) ChargeAnyway(ctx context.Context, project abaca.ProjectID, charge abaca.Charge) error {
+	for resource, n := range charge {
+		if err := tx.openAccount(ctx, project, resource); err != nil {
+			return err
+		}
+		if _, err := tx.exec(ctx, `UPDATE quota_usages SET in_use = in_use + $3 WHERE project_id = $1 AND resource = $2`,
+			project, resource, n); err != nil {
+			return fmt.Errorf("charge quota: %w", err)
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) openAccount(ctx context.Context, project abaca.ProjectID, resource abaca.Resource) error {
+	_, err := tx.exec(ctx, `INSERT INTO quota_usages (project_id, resource, in_use) VALUES ($1, $2, 0)
+		ON CONFLICT (project_id, resource) DO NOTHING`, project, resource)
+	if err != nil {
+		return fmt.Errorf("open quota account: %w", err)
 	}
 	return nil
 }

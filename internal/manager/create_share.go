@@ -1,0 +1,159 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"abaca"
+	"abaca/internal/db"
+)
+
+// A NewShare is what a tenant asks for.
+type NewShare struct {
+	Proto             string // in any case
+	Size              int    // GiB
+	Name, Description *string
+	Metadata          map[string]string
+	Public            bool
+	Type              string // id or name; empty for the default
+	Snapshot          abaca.SnapshotID
+	Zone              string // empty for any
+}
+
+// CreateShare accepts the making of a share.
+func (m *Manager) CreateShare(ctx context.Context, caller abaca.Caller, req NewShare) (s abaca.Share, err error) {
+	s = abaca.Share{
+		ID: abaca.ShareID(newID()), Project: caller.Project, User: caller.User, Size: req.Size, Name: req.Name, Description: req.Description,
+		Proto: strings.ToUpper(req.Proto), Public: req.Public, Metadata: req.Metadata, Zone: m.Zone, Snapshot: req.Snapshot,
+		Status: abaca.CreateShare.Subject.During, CreatedAt: m.now(),
+	}
+	s.Path = string(s.ID)
+	if !slices.Contains(m.Protocols, s.Proto) {
+		return s, abaca.Errorf(abaca.Invalid, "%q is not a share protocol here; there are %s.", req.Proto, strings.Join(m.Protocols, ", "))
+	}
+	if req.Zone != "" && req.Zone != m.Zone {
+		return s, abaca.Errorf(abaca.NotFound, "Availability zone %s could not be found.", req.Zone)
+	}
+	err = m.DB.Transact(ctx, func(tx *db.Tx) error {
+		t, err := m.typeFor(ctx, tx, caller, req.Type)
+		if err != nil {
+			return err
+		}
+		s.Type = t.ID
+		if s.Backend, err = m.backendFor(t); err != nil {
+			return err
+		}
+		if req.Snapshot != "" {
+			if err := fromSnapshot(ctx, tx, caller, req); err != nil {
+				return err
+			}
+		}
+		if err := tx.Charge(ctx, s.Project, abaca.ShareCost(s.Size), m.Limits); err != nil {
+			return err
+		}
+		return tx.InsertShare(ctx, s)
+	})
+	if err != nil {
+		return abaca.Share{}, err
+	}
+	m.wake()
+	return s, nil
+}
+
+// typeFor finds the share type by id or name. A private one exists for administrators alone.
+func (m *Manager) typeFor(ctx context.Context, tx *db.Tx, caller abaca.Caller, name string) (abaca.ShareType, error) {
+	if name == "" {
+		t, err := tx.ShareTypeNamed(ctx, m.DefaultType)
+		if abaca.FaultOf(err) == abaca.NotFound {
+			return t, abaca.Errorf(abaca.Invalid, "No share type was given, and there is no default one.")
+		}
+		return t, err
+	}
+	t, err := tx.ShareType(ctx, abaca.ShareTypeID(name))
+	if abaca.FaultOf(err) == abaca.NotFound {
+		t, err = tx.ShareTypeNamed(ctx, name)
+	}
+	if err == nil && !t.Public && !caller.Admin() {
+		err = abaca.Errorf(abaca.NotFound, "Share type %s could not be found.", name)
+	}
+	if err == nil && strings.EqualFold(t.Specs["driver_handles_share_servers"], "true") {
+		err = abaca.Errorf(abaca.Invalid, "Shares of type %s need a share network, and there are none here.", t.Name)
+	}
+	return t, err
+}
+
+// backendFor picks the back end that a share type asks for.
+func (m *Manager) backendFor(t abaca.ShareType) (string, error) {
+	name, asked := t.Specs["share_backend_name"]
+	if !asked {
+		name = m.DefaultBackend
+	}
+	if _, ok := m.Backends[name]; !ok {
+		return "", abaca.Errorf(abaca.Invalid, "Share type %s asks for back end %q, which does not exist.", t.Name, name)
+	}
+	return name, nil
+}
+
+// fromSnapshot checks that a share can be made with the files of a snapshot.
+func fromSnapshot(ctx context.Context, tx *db.Tx, caller abaca.Caller, req NewShare) error {
+	sn, err := tx.Snapshot(ctx, req.Snapshot, caller.Scope())
+	if err != nil {
+		return err
+	}
+	if sn.Status != abaca.Available || sn.Ref == "" {
+		return abaca.Errorf(abaca.Invalid, "Share snapshot %s is not available; its status is %s.", sn.ID, sn.Status)
+	}
+	if req.Size < sn.ShareSize {
+		return abaca.Errorf(abaca.Invalid, "A share made from snapshot %s must have %d GiB at least.", sn.ID, sn.ShareSize)
+	}
+	return nil
+}
+
+// createShare is the work half.
+type createShare struct {
+	*Manager
+	id abaca.ShareID
+}
+
+func (w *createShare) do(ctx context.Context, report func(abaca.Progress)) error {
+	s, err := w.DB.Share(ctx, w.id, "")
+	if err != nil {
+		return err
+	}
+	b, ok := w.Backends[s.Backend]
+	if !ok {
+		return fmt.Errorf("back end %q is not configured: %w", s.Backend, abaca.ErrPermanent)
+	}
+	if err := b.Create(ctx, s.Path); err != nil {
+		return err
+	}
+	if err := w.step(ctx, "create_share: directory made"); err != nil {
+		return err
+	}
+	if s.Snapshot == "" {
+		return nil
+	}
+	sn, err := w.DB.Snapshot(ctx, s.Snapshot, "")
+	if err != nil {
+		return errors.Join(err, abaca.ErrPermanent)
+	}
+	vol, err := b.Mount(ctx, s.Path)
+	if err != nil {
+		return err
+	}
+	_, err = w.Engine.Restore(ctx, sn.Project, sn.Ref, vol, report)
+	return errors.Join(err, vol.Close())
+}
+
+func (w *createShare) done(context.Context, *db.Tx) error { return nil }
+
+func (w *createShare) failed(ctx context.Context, tx *db.Tx, reason string) error {
+	s, err := tx.Share(ctx, w.id, "")
+	if err != nil {
+		return err
+	}
+	return w.tell(ctx, tx, s.Project, s.ID, actionCreate, "create share: "+reason)
+}

@@ -1,0 +1,137 @@
+// Package manager changes things: each operation stands in one file, its request half (one transaction, made while
+// the client waits) above its work half (the bytes, moved later by a worker). See abaca.Operations for the statuses.
+package manager
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"abaca"
+	"abaca/internal/db"
+)
+
+// An Engine keeps the bytes of backups. Every method may be called again after a crash.
+//
+// report is called about once a second, from one goroutine at a time. An error that wraps abaca.ErrPermanent is not
+// worth another try; one that is an abaca.Reason carries words for the tenant.
+type Engine interface {
+	// Save keeps the tree below the volume's root. Saving again under the same id resumes, or finds what was saved.
+	Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Ref, abaca.Report, error)
+	// Restore makes the tree below the volume's root equal to the saved one.
+	Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Report, error)
+	// Delete lets go of everything saved under an id; nothing saved is no error.
+	Delete(ctx context.Context, project abaca.ProjectID, id string) error
+	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
+	Maintain(ctx context.Context, project abaca.ProjectID) error
+}
+
+// A Backend reaches the files of shares. Paths are relative to the back end's own and name a share's root directory.
+// Every method may be called again after a crash.
+type Backend interface {
+	// Create makes the root directory of a new share.
+	Create(ctx context.Context, path string) error
+	// Remove deletes a share's files and its root directory.
+	Remove(ctx context.Context, path string) error
+	// Mount opens a share's files.
+	Mount(ctx context.Context, path string) (*abaca.Volume, error)
+	// Locate turns an absolute path into one relative to the back end's own. What does not exist, is no directory,
+	// lies elsewhere or is reached through a symbolic link is an Invalid request.
+	Locate(ctx context.Context, absolute string) (string, error)
+	// Absolute returns where a share's root directory is, for its export location.
+	Absolute(path string) string
+	// Usage returns the bytes that a share's files take up.
+	Usage(ctx context.Context, path string) (int64, error)
+}
+
+// A Snapshotter is a Backend that can hold a share still while it is read.
+type Snapshotter interface {
+	// Snapshot opens the share as it is at this moment. A snapshot of the same name that a crash left behind is replaced.
+	Snapshot(ctx context.Context, path, name string) (*abaca.Volume, error)
+}
+
+// A Config is what a Manager is made of. All of it is needed but Step and Settle.
+type Config struct {
+	DB             *db.DB
+	Engine         Engine
+	Backends       map[string]Backend
+	DefaultBackend string                 // where shares go whose type names no share_backend_name
+	DefaultType    string                 // the share type of shares that name none
+	Protocols      []string               // in which shares may be made, upper case
+	DataProtocols  []string               // of which shares may be backed up without backup_options, upper case
+	Zone           string                 // the one availability zone
+	Limits         map[abaca.Resource]int // default quotas
+
+	Host    string        // this worker's name, unlike any other's
+	Heavy   int           // how many backups, restores and snapshots run at a time
+	Light   int           // how many other operations run at a time
+	Lease   time.Duration // how long a silent worker keeps its work
+	Tries   int           // how often work is tried before it fails
+	Backoff time.Duration // the pause before the second try; it doubles from then on
+	Settle  time.Duration // how long a share stays busy with a backup at least, so that clients see it
+
+	Log  *slog.Logger
+	Now  func() time.Time
+	Step func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
+}
+
+// A Manager carries out operations. It is safe for concurrent use.
+type Manager struct {
+	Config
+	wakes []chan struct{} // one for each lane
+}
+
+// New makes a Manager; Run makes it work.
+func New(c Config) *Manager {
+	return &Manager{Config: c, wakes: []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
+}
+
+// now is the time to the microsecond, which is what the database keeps.
+func (m *Manager) now() time.Time { return m.Now().UTC().Truncate(time.Microsecond) }
+
+func newID() string { return uuid.NewString() }
+
+// step marks a point between two steps of work, where a crash test may stop it.
+func (m *Manager) step(ctx context.Context, name string) error {
+	if m.Step == nil {
+		return nil
+	}
+	return m.Step(ctx, name)
+}
+
+// wake tells the workers of this process to look for work now rather than within the second.
+func (m *Manager) wake() {
+	for _, w := range m.wakes {
+		select {
+		case w <- struct{}{}:
+		default: // it is awake already
+		}
+	}
+}
+
+// ServiceHost is the host of a back end's shares, in Manila's form host@back end#pool. The same back end is reached by every
+// worker, so the host part names the service rather than a machine.
+func ServiceHost(backend string) string { return "abaca@" + backend + "#" + backend }
+
+// ExportPath returns where the share's files are on its export host.
+func (m *Manager) ExportPath(s abaca.Share) string {
+	b, ok := m.Backends[s.Backend]
+	if !ok {
+		return ""
+	}
+	return b.Absolute(s.Path)
+}
+
+// open mounts the share's files, as they are now or, where the back end can, as they were at this moment.
+func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*abaca.Volume, error) {
+	b, ok := m.Backends[s.Backend]
+	if !ok {
+		return nil, &abaca.Reason{Text: "the share's back end is not configured", Err: abaca.ErrPermanent}
+	}
+	if still, ok := b.(Snapshotter); ok && snapshot != "" {
+		return still.Snapshot(ctx, s.Path, snapshot)
+	}
+	return b.Mount(ctx, s.Path)
+}

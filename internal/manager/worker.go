@@ -1,0 +1,223 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"abaca"
+	"abaca/internal/db"
+)
+
+// look is how long waiting work may go unnoticed by a process that was not woken for it.
+const look = time.Second
+
+// A work is the second half of an operation. do moves the bytes and may be run again from its start at any time; done and
+// failed write, in the transaction that ends the operation, what goes with its success or failure beside the subject's status.
+type work interface {
+	do(ctx context.Context, report func(abaca.Progress)) error
+	done(ctx context.Context, tx *db.Tx) error
+	failed(ctx context.Context, tx *db.Tx, reason string) error
+}
+
+func (m *Manager) workOf(job db.Job) work {
+	switch job.Operation.Name {
+	case abaca.CreateBackup.Name:
+		return &createBackup{Manager: m, id: abaca.BackupID(job.ID)}
+	case abaca.RestoreBackup.Name:
+		return &restoreBackup{Manager: m, id: abaca.BackupID(job.ID)}
+	case abaca.DeleteBackup.Name:
+		return &deleteBackup{Manager: m, id: abaca.BackupID(job.ID)}
+	case abaca.CreateShare.Name:
+		return &createShare{Manager: m, id: abaca.ShareID(job.ID)}
+	case abaca.ManageShare.Name:
+		return &manageShare{Manager: m, id: abaca.ShareID(job.ID)}
+	case abaca.DeleteShare.Name:
+		return &deleteShare{Manager: m, id: abaca.ShareID(job.ID)}
+	case abaca.CreateSnapshot.Name:
+		return &createSnapshot{Manager: m, id: abaca.SnapshotID(job.ID)}
+	case abaca.DeleteSnapshot.Name:
+		return &deleteSnapshot{Manager: m, id: abaca.SnapshotID(job.ID)}
+	}
+	panic("no work for operation " + job.Operation.Name)
+}
+
+// Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first.
+func (m *Manager) Run(ctx context.Context) error {
+	n, err := m.DB.Adopt(ctx, m.Host, m.now())
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		m.Log.Info("taking up interrupted work", "operations", n)
+	}
+	var heavy, light []abaca.Operation
+	for _, op := range abaca.Operations {
+		if op.Heavy {
+			heavy = append(heavy, op)
+		} else {
+			light = append(light, op)
+		}
+	}
+	var lanes errgroup.Group
+	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.wakes[0]); return nil })
+	lanes.Go(func() error { m.lane(ctx, light, m.Light, m.wakes[1]); return nil })
+	lanes.Go(func() error { m.keepHouse(ctx); return nil })
+	return lanes.Wait()
+}
+
+// lane works on up to n jobs of these operations at a time. There are two lanes, so that deleting a backup does not
+// wait for hours behind the making of others.
+func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n int, wake <-chan struct{}) {
+	var running errgroup.Group
+	defer running.Wait() //nolint:errcheck // jobs report their errors themselves
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	slots := make(chan struct{}, n)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		now := m.now()
+		job, ok, err := m.DB.Claim(ctx, ops, m.Host, now, now.Add(m.Lease))
+		if err != nil && ctx.Err() == nil {
+			m.Log.Error("looking for work", "error", err)
+		}
+		if ok {
+			running.Go(func() error {
+				defer func() { <-slots }()
+				m.run(ctx, job)
+				return nil
+			})
+			continue
+		}
+		<-slots
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// run does one job to its end, whichever that is.
+func (m *Manager) run(ctx context.Context, job db.Job) {
+	log := m.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt)
+	began := m.now()
+	w := m.workOf(job)
+	err := errors.New("the worker died each time")
+	if job.Tries <= m.Tries {
+		err = m.attempt(ctx, job, w)
+	}
+	// Whatever ended the work, its end is still to be written.
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
+	defer cancel()
+	if errors.Is(err, db.ErrLeaseLost) {
+		log.Warn("the work is no longer ours", "error", err)
+		return
+	}
+	if werr := m.end(after, log, job, w, err, ctx.Err() != nil); werr != nil {
+		log.Error("writing the end of the work; it will be done again", "error", werr)
+		return
+	}
+	log.Debug("ended", "took", m.now().Sub(began), "error", err)
+	m.wake()
+}
+
+// attempt does the work under a lease that is kept alive meanwhile.
+func (m *Manager) attempt(ctx context.Context, job db.Job, w work) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var latest atomic.Pointer[abaca.Progress]
+	var keeper errgroup.Group
+	stop := make(chan struct{})
+	keeper.Go(func() error { m.keepLease(ctx, cancel, job, &latest, stop); return nil })
+	err := w.do(ctx, func(p abaca.Progress) { latest.Store(&p) })
+	close(stop)
+	keeper.Wait() //nolint:errcheck // it has none
+	if cause := context.Cause(ctx); errors.Is(cause, db.ErrLeaseLost) {
+		return cause
+	}
+	return err
+}
+
+// keepLease beats the lease forward and writes the latest progress, until stop is closed. Where the lease is lost, or has
+// passed because the database did not answer, it cancels the work.
+func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc, job db.Job, latest *atomic.Pointer[abaca.Progress], stop <-chan struct{}) {
+	tick := time.NewTicker(min(look, m.Lease/4))
+	defer tick.Stop()
+	until := m.now().Add(m.Lease)
+	shown := 0
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		percent := shown
+		if p := latest.Load(); p != nil {
+			percent = max(shown, p.Percent())
+		}
+		now := m.now()
+		if percent == shown && until.Sub(now) > m.Lease*2/3 {
+			continue
+		}
+		err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+			if percent != shown && job.Operation.Heavy {
+				if err := tx.SetProgress(ctx, job, percent, now); err != nil {
+					return err
+				}
+			}
+			return tx.Beat(ctx, job, now.Add(m.Lease))
+		})
+		switch {
+		case err == nil:
+			until, shown = now.Add(m.Lease), percent
+		case errors.Is(err, db.ErrLeaseLost):
+			cancel(err)
+			return
+		case m.now().After(until):
+			cancel(fmt.Errorf("%w: %w", db.ErrLeaseLost, err))
+			return
+		}
+	}
+}
+
+// end writes how a job ended: done, to be tried again, or failed.
+func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) error {
+	now := m.now()
+	if err == nil {
+		return m.DB.Transact(ctx, func(tx *db.Tx) error {
+			if err := w.done(ctx, tx); err != nil {
+				return err
+			}
+			return tx.Settle(ctx, job, job.Operation.Subject.Done, "", now)
+		})
+	}
+	if stopping {
+		log.Info("interrupted; the work goes on when a worker takes it up", "error", err)
+		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+	}
+	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
+		pause := m.Backoff << (job.Tries - 1)
+		log.Warn("failed; it will be tried again", "error", err, "in", pause)
+		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
+	}
+	log.Error("failed", "error", err)
+	return m.DB.Transact(ctx, func(tx *db.Tx) error {
+		if err := w.failed(ctx, tx, forTenant(err)); err != nil {
+			return err
+		}
+		return tx.Settle(ctx, job, job.Operation.Subject.Failed, err.Error(), now)
+	})
+}
