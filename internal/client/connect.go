@@ -81,7 +81,10 @@ func (o Options) service(ctx context.Context, env environment) (*gophercloud.Ser
 	}
 }
 
-// direct is a service without Keystone: the token, if there is one, is sent as it stands.
+// anyToken is sent where nobody gave one: servers without authentication take any, but want to see one.
+const anyToken = "none"
+
+// direct is a service without Keystone: the token is sent as it stands.
 func direct(endpoint string, env environment) (*gophercloud.ServiceClient, error) {
 	root, err := serviceRoot(endpoint)
 	if err != nil {
@@ -92,7 +95,11 @@ func direct(endpoint string, env environment) (*gophercloud.ServiceClient, error
 		return nil, err
 	}
 	provider := &gophercloud.ProviderClient{HTTPClient: httpClient(tlsConfig)}
-	provider.SetToken(env.first("ABACA_TOKEN", "OS_TOKEN"))
+	token := env.first("ABACA_TOKEN", "OS_TOKEN")
+	if token == "" {
+		token = anyToken
+	}
+	provider.SetToken(token)
 	return &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: root, Type: "shared-file-system"}, nil
 }
 

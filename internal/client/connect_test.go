@@ -131,15 +131,15 @@ func TestConnect(t *testing.T) {
 		token   string
 		path    string
 	}{
-		{"an endpoint needs no token", Options{Endpoint: server.URL + "/v2"}, nil, "", "/v2/shares/detail"},
-		{"an endpoint may leave out its version", Options{Endpoint: server.URL}, nil, "", "/v2/shares/detail"},
-		{"an endpoint may end in a slash", Options{Endpoint: server.URL + "/v2/"}, nil, "", "/v2/shares/detail"},
-		{"an endpoint may name the project", Options{Endpoint: server.URL + "/v2/abc"}, nil, "", "/v2/abc/shares/detail"},
+		{"an endpoint without a token gets any", Options{Endpoint: server.URL + "/v2"}, nil, anyToken, "/v2/shares/detail"},
+		{"an endpoint may leave out its version", Options{Endpoint: server.URL}, nil, anyToken, "/v2/shares/detail"},
+		{"an endpoint may end in a slash", Options{Endpoint: server.URL + "/v2/"}, nil, anyToken, "/v2/shares/detail"},
+		{"an endpoint may name the project", Options{Endpoint: server.URL + "/v2/abc"}, nil, anyToken, "/v2/abc/shares/detail"},
 		{"a token comes from ABACA_TOKEN", Options{Endpoint: server.URL}, map[string]string{"ABACA_TOKEN": "one", "OS_TOKEN": "two"}, "one", "/v2/shares/detail"},
 		{"a token comes from OS_TOKEN", Options{Endpoint: server.URL}, map[string]string{"OS_TOKEN": "two"}, "two", "/v2/shares/detail"},
-		{"ABACA_ENDPOINT wins over Keystone", Options{}, map[string]string{"ABACA_ENDPOINT": server.URL, "OS_AUTH_URL": nowhere}, "", "/v2/shares/detail"},
-		{"the option wins over ABACA_ENDPOINT", Options{Endpoint: server.URL}, map[string]string{"ABACA_ENDPOINT": nowhere}, "", "/v2/shares/detail"},
-		{"OS_AUTH_TYPE none means OS_ENDPOINT", Options{}, map[string]string{"OS_AUTH_TYPE": "none", "OS_ENDPOINT": server.URL + "/v2"}, "", "/v2/shares/detail"},
+		{"ABACA_ENDPOINT wins over Keystone", Options{}, map[string]string{"ABACA_ENDPOINT": server.URL, "OS_AUTH_URL": nowhere}, anyToken, "/v2/shares/detail"},
+		{"the option wins over ABACA_ENDPOINT", Options{Endpoint: server.URL}, map[string]string{"ABACA_ENDPOINT": nowhere}, anyToken, "/v2/shares/detail"},
+		{"OS_AUTH_TYPE none means OS_ENDPOINT", Options{}, map[string]string{"OS_AUTH_TYPE": "none", "OS_ENDPOINT": server.URL + "/v2"}, anyToken, "/v2/shares/detail"},
 		{"OS_* log in at Keystone", Options{}, openrc(keystone.URL + "/v3"), "token-of-ann", "/v2/shares/detail"},
 		{"Keystone's URL may leave out its version", Options{}, openrc(keystone.URL), "token-of-ann", "/v2/shares/detail"},
 		{"an old catalog says sharev2 and the project", Options{}, openrc(old.URL + "/v3"), "token-of-ann", "/v2/0123456789abcdef/shares/detail"},
