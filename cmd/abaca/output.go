@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+)
+
+// printList prints items as a table of rows or, for programs, as the server's own objects.
+func (r *remote) printList(w io.Writer, items any, header []string, rows [][]string) error {
+	if r.format.value == "json" {
+		return printJSON(w, items)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.Join(header, "\t"))
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = printable(cell)
+		}
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	return t.Flush()
+}
+
+// printItem prints one object: a line for each of its keys, in the server's order, or the object itself.
+func (r *remote) printItem(w io.Writer, item any) error {
+	if r.format.value == "json" {
+		return printJSON(w, item)
+	}
+	data, err := json.Marshal(item)
+	if err != nil {
+		return fmt.Errorf("encoding the answer: %w", err)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	d := json.NewDecoder(bytes.NewReader(data))
+	if _, err := d.Token(); err != nil { // the opening brace
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		if key != "links" { // of use to programs alone
+			fmt.Fprintf(t, "%v\t%s\n", key, printable(plain(value)))
+		}
+	}
+	return t.Flush()
+}
+
+func printJSON(w io.Writer, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the answer: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s\n", data)
+	return err
+}
+
+// plain is a JSON value as people write it: text without quotes, a dash for nothing.
+func plain(value json.RawMessage) string {
+	var v any
+	if json.Unmarshal(value, &v) != nil {
+		return string(value)
+	}
+	switch v := v.(type) {
+	case nil:
+		return "-"
+	case string:
+		return v
+	default:
+		return string(value)
+	}
+}
+
+// printable quotes text that would move the cursor, colour the terminal or break the table: names are chosen by other people.
+func printable(s string) string {
+	if s == "" {
+		return "-"
+	}
+	for _, c := range s {
+		if !unicode.IsPrint(c) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
+
+// when shortens a time of the API, which is UTC, to its seconds.
+func when(t string) string {
+	t, _, _ = strings.Cut(t, ".")
+	return strings.Replace(t, "T", " ", 1)
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// Nothing listens at this endpoint: a command line that is wrong must be refused before anyone is asked.
+const nowhere = "http://127.0.0.1:1"
+
+// clientCommands is a root with the commands that talk to a server.
+func clientCommands() *cobra.Command {
+	root := &cobra.Command{Use: "abaca", SilenceErrors: true, SilenceUsage: true}
+	return group(root, newShareCommand(), newBackupCommand())
+}
+
+func TestExitCodes(t *testing.T) {
+	tests := []struct {
+		line string
+		code int
+		says string
+	}{
+		{"frob", 2, `abaca has no command "frob"`},
+		{"share", 2, "abaca share needs a command, one of create, delete, list, manage, show"},
+		{"share frob", 2, `abaca share has no command "frob"`},
+		{"share lst", 2, `did you mean "list"?`},
+		{"backup create", 2, "abaca backup create: missing SHARE"},
+		{"backup create a b", 2, `"b" is one argument too many`},
+		{"backup list extra", 2, `"extra" is one argument too many`},
+		{"backup list --frob", 2, "abaca backup list: unknown flag: --frob"},
+		{"backup list --limit many", 2, "invalid argument"},
+		{"backup list --limit 0", 2, "want 1 or more"},
+		{"backup list --limit -3", 2, "want 1 or more"},
+		{"backup list --sort name:up", 2, "want KEY, KEY:asc or KEY:desc"},
+		{"backup list -o xml", 2, "want one of table, json"},
+		{"backup create a --backup-option novalue", 2, "want KEY=VALUE"},
+		{"backup set a", 2, "nothing to change"},
+		{"backup set a --name b --no-name", 2, "exclude each other"},
+		{"backup set a --status fine", 2, "want one of available"},
+		{"backup delete", 2, "missing BACKUP..."},
+		{"backup restore", 2, "missing BACKUP"},
+		{"share create NFS", 2, "missing SIZE"},
+		{"share create NFS big", 2, "want whole GiB"},
+		{"share create NFS 0", 2, "want whole GiB"},
+		{"share manage a b", 2, "missing PATH"},
+		{"share show", 2, "missing SHARE"},
+		{"share list --endpoint localhost:1", 1, "not an http or https URL"},
+		{"share list --endpoint " + nowhere, 1, "asking " + nowhere},
+		{"share list --help", 0, ""},
+	}
+	for _, test := range tests {
+		t.Run("abaca "+test.line, func(t *testing.T) {
+			t.Setenv("ABACA_ENDPOINT", nowhere)
+			root := clientCommands()
+			root.SetArgs(strings.Fields(test.line))
+			var out bytes.Buffer
+			root.SetOut(&out)
+			root.SetErr(&out)
+			err := root.ExecuteContext(t.Context())
+			if got := exitCode(err); got != test.code {
+				t.Fatalf("exit code %d, want %d: %v", got, test.code, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("error %q, want one line that says %q", err, test.says)
+			}
+			if err != nil && out.Len() > 0 {
+				t.Errorf("it printed %q besides", out.String())
+			}
+		})
+	}
+}
