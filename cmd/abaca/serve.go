@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"abaca/internal/server"
+)
+
+// settings are the flags of the commands that read the server's configuration.
+type settings struct{ file, listen, dataDir string }
+
+func (s *settings) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.file, "config", "", "configuration file, YAML")
+	cmd.Flags().StringVar(&s.listen, "listen", "", "address to listen on (default 127.0.0.1:8786)")
+	cmd.Flags().StringVar(&s.dataDir, "data-dir", "", "directory that everything is kept below (default abaca-data)")
+}
+
+// load reads the configuration; a wrong one is a wrong command line.
+func (s *settings) load() (server.Config, error) {
+	given := map[string]any{}
+	if s.listen != "" {
+		given["listen"] = s.listen
+	}
+	if s.dataDir != "" {
+		given["data_dir"] = s.dataDir
+	}
+	c, err := server.Load(s.file, os.Environ(), given)
+	if err != nil {
+		return c, usageError{err}
+	}
+	return c, nil
+}
+
+func newServeCommand() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the API and do the work, until SIGTERM or SIGINT",
+		Args:  takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := s.load()
+			if err != nil {
+				return err
+			}
+			srv, err := server.Open(cmd.Context(), c, c.Logger())
+			if err != nil {
+				return err
+			}
+			welcome(cmd.OutOrStdout(), srv.Endpoint(), c)
+			err = srv.Serve(cmd.Context())
+			if cerr := srv.Close(); err == nil {
+				err = cerr
+			}
+			return err
+		},
+	}
+	s.flags(cmd)
+	return cmd
+}
+
+// welcome prints where the server is and what to try first.
+func welcome(w io.Writer, endpoint string, c server.Config) {
+	us, at := ourselves(), ""
+	if endpoint != "http://127.0.0.1:8786/v2" {
+		at = " --endpoint " + endpoint
+	}
+	fmt.Fprintf(w, `abaca serves shares and their backups at %s
+Everything is kept in %s; every caller is an administrator.
+
+Try, in another terminal:
+  %[3]s share create NFS 1 --name docs --wait%[4]s
+  %[3]s backup create docs --name first --wait%[4]s
+  openstack --os-auth-type none --os-endpoint %[1]s share backup list
+
+`, endpoint, c.DataDir, us, at)
+}
+
+// ourselves is how the person at the terminal runs this program.
+func ourselves() string {
+	exe, err := os.Executable()
+	if err != nil || strings.Contains(exe, "go-build") {
+		return "go run ./cmd/abaca"
+	}
+	if path, err := filepath.Rel(".", exe); err == nil && !strings.HasPrefix(path, "..") {
+		return "./" + path
+	}
+	return exe
+}

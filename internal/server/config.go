@@ -1,0 +1,280 @@
+package server
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	yamlv3 "go.yaml.in/yaml/v3"
+
+	"abaca"
+)
+
+// A Secret prints as asterisks, so that it cannot slip into a log or an error.
+type Secret string
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "********"
+}
+
+// MarshalYAML hides the secret where the configuration is printed.
+func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
+
+// A Config is everything that an operator can decide. Its keys are those of the configuration file.
+type Config struct {
+	Listen        string `koanf:"listen" yaml:"listen"`
+	DataDir       string `koanf:"data_dir" yaml:"data_dir"`
+	MasterKey     Secret `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
+	MasterKeyFile string `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
+	ExportHost    string `koanf:"export_host" yaml:"export_host"`
+	Host          string `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
+
+	Auth struct {
+		Strategy         string `koanf:"strategy" yaml:"strategy"`
+		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
+	} `koanf:"auth" yaml:"auth"`
+
+	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
+	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
+	DefaultType    string          `koanf:"default_share_type" yaml:"default_share_type"`
+	ShareProtocols []string        `koanf:"share_protocols" yaml:"share_protocols"`
+	DataProtocols  []string        `koanf:"backup_protocols" yaml:"backup_protocols"` // of which shares may be backed up without backup_options
+	Quotas         map[string]int  `koanf:"quotas" yaml:"quotas"`
+
+	Workers struct {
+		Trees   int           `koanf:"trees" yaml:"trees"` // backups, restores and snapshots at a time
+		Others  int           `koanf:"others" yaml:"others"`
+		Lease   time.Duration `koanf:"lease" yaml:"lease"`
+		Tries   int           `koanf:"tries" yaml:"tries"`
+		Backoff time.Duration `koanf:"backoff" yaml:"backoff"`
+	} `koanf:"workers" yaml:"workers"`
+
+	Engine struct {
+		Dense      bool          `koanf:"dense" yaml:"dense"`
+		Checkpoint time.Duration `koanf:"checkpoint" yaml:"checkpoint"`
+	} `koanf:"engine" yaml:"engine"`
+
+	Log struct {
+		Level  string `koanf:"level" yaml:"level"`
+		Format string `koanf:"format" yaml:"format"`
+	} `koanf:"log" yaml:"log"`
+}
+
+// A BackendConfig describes one back end.
+type BackendConfig struct {
+	Name   string `koanf:"name" yaml:"name"`
+	Driver string `koanf:"driver" yaml:"driver"`
+	Path   string `koanf:"path" yaml:"path"`
+}
+
+// defaults is the configuration of somebody who has none. An empty host, back end list or export host is filled in later.
+func defaults() map[string]any {
+	quotas := map[string]any{}
+	for r, limit := range abaca.DefaultLimits {
+		quotas[string(r)] = limit
+	}
+	return map[string]any{
+		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
+		"export_host": "127.0.0.1", "host": "",
+		"auth.strategy": "none", "auth.let_anyone_be_admin": false,
+		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
+		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
+		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
+		"engine.dense": false, "engine.checkpoint": "5m",
+		"log.level": "info", "log.format": "text",
+	}
+}
+
+// clientVariables are ABACA_* variables of the client commands, which the server leaves alone.
+var clientVariables = []string{"ABACA_ENDPOINT", "ABACA_TOKEN"}
+
+// Load puts together the configuration: the defaults, then the file if one is named, then ABACA_* variables (ABACA_AUTH_STRATEGY
+// for auth.strategy; lists and maps as YAML), then settings given on the command line. Unknown keys are errors.
+func Load(path string, environ []string, settings map[string]any) (Config, error) {
+	k := koanf.New(".")
+	if err := k.Load(confmap.Provider(defaults(), "."), nil); err != nil {
+		return Config{}, err
+	}
+	variables := map[string]string{}
+	for _, key := range append(k.Keys(), "quotas") {
+		variables["ABACA_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
+	}
+	if path != "" {
+		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+			return Config{}, fmt.Errorf("configuration file %s: %w", path, err)
+		}
+	}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "ABACA_") || slices.Contains(clientVariables, name) {
+			continue
+		}
+		key, known := variables[name]
+		if !known {
+			return Config{}, fmt.Errorf("the environment variable %s names no setting", name)
+		}
+		var v any
+		if err := yamlv3.Unmarshal([]byte(value), &v); err != nil {
+			return Config{}, fmt.Errorf("the environment variable %s is not YAML", name) // without the value: it may be a secret
+		}
+		if err := k.Load(confmap.Provider(map[string]any{key: v}, "."), nil); err != nil {
+			return Config{}, err
+		}
+	}
+	if err := k.Load(confmap.Provider(settings, "."), nil); err != nil {
+		return Config{}, err
+	}
+	var c Config
+	err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		Result: &c, ErrorUnused: true, WeaklyTypedInput: false, TagName: "koanf",
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc()),
+	}})
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", errors.New(strings.Join(strings.Fields(err.Error()), " ")))
+	}
+	if err := c.complete(); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// complete fills in what depends on the machine or on other settings, and checks the whole.
+func (c *Config) complete() (err error) {
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		return err
+	}
+	if c.MasterKeyFile == "" && c.MasterKey == "" {
+		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	if c.Host == "" {
+		if c.Host, err = os.Hostname(); err != nil {
+			return fmt.Errorf("host: %w", err)
+		}
+	}
+	if len(c.Backends) == 0 {
+		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
+	}
+	return errors.Join(c.checkListen(), c.checkBackends(), c.checkWorkers(), c.checkQuotas(), c.checkKey(), c.checkLog())
+}
+
+// checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
+func (c *Config) checkListen() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %q is not host:port", c.Listen)
+	}
+	if c.Auth.Strategy != "none" {
+		return fmt.Errorf("auth.strategy: %q is not a strategy; there is none", c.Auth.Strategy)
+	}
+	if !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
+		return fmt.Errorf("listen: %s can be reached from other machines, and with auth.strategy none whoever reaches it is an administrator; "+
+			"auth.let_anyone_be_admin: true allows that", c.Listen)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+var backendName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func (c *Config) checkBackends() error {
+	paths := map[string]string{}
+	for i, b := range c.Backends {
+		switch abs, err := filepath.Abs(b.Path); {
+		case err != nil:
+			return fmt.Errorf("backends: %w", err)
+		case !backendName.MatchString(b.Name):
+			return fmt.Errorf("backends: %q is not a name of letters, digits, dots, hyphens and underscores", b.Name)
+		case b.Driver != "directory":
+			return fmt.Errorf("backends: %s: %q is not a driver; there is directory", b.Name, b.Driver)
+		case b.Path == "":
+			return fmt.Errorf("backends: %s: a path is needed", b.Name)
+		default:
+			c.Backends[i].Path = abs
+			for path, name := range paths {
+				if name == b.Name {
+					return fmt.Errorf("backends: there are two named %s", name)
+				}
+				if strings.HasPrefix(path+"/", abs+"/") || strings.HasPrefix(abs+"/", path+"/") {
+					return fmt.Errorf("backends: the paths of %s and %s overlap", name, b.Name)
+				}
+			}
+			paths[abs] = b.Name
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkWorkers() error {
+	w := c.Workers
+	if w.Trees < 1 || w.Others < 1 || w.Tries < 1 {
+		return errors.New("workers: trees, others and tries must be 1 at least")
+	}
+	if w.Lease < 4*time.Second || w.Backoff < 0 {
+		return errors.New("workers: the lease must be 4s at least, and the backoff not negative")
+	}
+	return nil
+}
+
+func (c *Config) checkQuotas() error {
+	for name, limit := range c.Quotas {
+		if _, known := abaca.DefaultLimits[abaca.Resource(name)]; !known || limit < abaca.Unlimited {
+			return fmt.Errorf("quotas: %s: %d is not a limit that can be set", name, limit)
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkLog() error {
+	if _, err := c.level(); err != nil {
+		return fmt.Errorf("log.level: %q is not debug, info, warn or error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return fmt.Errorf("log.format: %q is not text or json", c.Log.Format)
+	}
+	return nil
+}
+
+func (c *Config) checkKey() error {
+	if c.MasterKey == "" {
+		return nil
+	}
+	if c.MasterKeyFile != "" {
+		return errors.New("master_key and master_key_file exclude each other")
+	}
+	_, err := parseKey(string(c.MasterKey))
+	return err
+}
+
+func parseKey(text string) ([]byte, error) {
+	key, err := hex.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(key) != keyLength {
+		return nil, fmt.Errorf("the master key is not %d hexadecimal digits", 2*keyLength)
+	}
+	return key, nil
+}
+
+// DataExists reports whether the data directory has been used before.
+func (c *Config) DataExists() bool {
+	_, err := os.Stat(filepath.Join(c.DataDir, databaseName))
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,224 @@
+// Package server puts the parts together: from a configuration to a process that serves the API and does the work.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"abaca"
+	"abaca/internal/api"
+	"abaca/internal/auth"
+	"abaca/internal/backend"
+	"abaca/internal/db"
+	"abaca/internal/engine"
+	"abaca/internal/manager"
+)
+
+// What the data directory holds.
+const (
+	databaseName   = "abaca.db"
+	repositoryName = "repository"
+	lockName       = "lock"
+)
+
+// A Server is open and listening; Serve makes it work, Close lets go of everything.
+type Server struct {
+	Manager *manager.Manager
+	DB      *db.DB
+
+	config   Config
+	log      *slog.Logger
+	listener net.Listener
+	http     *http.Server
+	closers  []func() error // in the order of opening
+}
+
+// An Option changes a part before the server is put together; tests use them for what the outside world would do.
+type Option func(*parts)
+
+// parts are what options can change.
+type parts struct {
+	auth   api.Authenticator
+	step   func(context.Context, string) error
+	settle time.Duration
+}
+
+// WithAuthenticator has callers told apart by something else than the configuration's strategy.
+func WithAuthenticator(a api.Authenticator) Option { return func(p *parts) { p.auth = a } }
+
+// WithStep has f called between the steps of all work.
+func WithStep(f func(ctx context.Context, name string) error) Option {
+	return func(p *parts) { p.step = f }
+}
+
+// WithSettle has shares stay busy with a backup or restore for this long at least.
+func WithSettle(d time.Duration) Option { return func(p *parts) { p.settle = d } }
+
+// settle is one second by default: clients ask for a second backup of a share to see it refused while the first is made, and an
+// empty share's would be over before they have asked.
+const settle = time.Second
+
+// Open makes what is missing, takes the data directory for this process alone, and listens.
+func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
+	p := parts{auth: auth.None{}, settle: settle}
+	for _, o := range options {
+		o(&p)
+	}
+	s := &Server{config: c, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	if err := s.lock(); err != nil {
+		return nil, err
+	}
+	key, err := c.masterKey()
+	if err != nil {
+		return nil, err
+	}
+	if s.DB, err = db.OpenSQLite(ctx, filepath.Join(c.DataDir, databaseName)); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.DB.Close)
+	backends, err := s.openBackends()
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.New(engine.Config{
+		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open engine: %w", err)
+	}
+	s.closers = append(s.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		return e.Close(ctx)
+	})
+	s.Manager = manager.New(manager.Config{
+		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
+		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
+		Host: c.Host, Heavy: c.Workers.Trees, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
+		Backoff: c.Workers.Backoff, Settle: p.settle, Log: log, Now: time.Now, Step: p.step,
+	})
+	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
+		return nil, err
+	}
+	if s.listener, err = net.Listen("tcp", c.Listen); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.closeListener)
+	s.http = &http.Server{
+		Handler: api.New(api.Config{
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy, ExportHost: c.ExportHost, Log: log,
+		}),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// lock makes sure that one process at a time uses the data directory. The kernel lets go of the lock when the process ends, however.
+func (s *Server) lock() error {
+	f, err := os.OpenFile(filepath.Join(s.config.DataDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock data directory: %w", err)
+	}
+	s.closers = append(s.closers, f.Close)
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("the data directory %s is used by another abaca", s.config.DataDir)
+	}
+	return nil
+}
+
+func (s *Server) openBackends() (map[string]manager.Backend, error) {
+	backends := map[string]manager.Backend{}
+	for _, c := range s.config.Backends {
+		d, err := backend.OpenDirectory(c.Path)
+		if err != nil {
+			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
+		}
+		s.closers = append(s.closers, d.Close)
+		backends[c.Name] = d
+	}
+	return backends, nil
+}
+
+func (c *Config) limits() map[abaca.Resource]int {
+	limits := map[abaca.Resource]int{}
+	for r := range abaca.DefaultLimits {
+		limits[r] = c.Quotas[string(r)]
+	}
+	return limits
+}
+
+// grace is how long requests and work have to come to a stop.
+const grace = 20 * time.Second
+
+// Endpoint is the URL that clients are given.
+func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String() + "/v2" }
+
+// Serve answers requests and does the work until ctx ends; then it stops both in good order.
+func (s *Server) Serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.Manager.Run(ctx) })
+	g.Go(func() error {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		return s.http.Shutdown(stop)
+	})
+	return g.Wait()
+}
+
+// Close lets go of everything in the reverse order of opening.
+func (s *Server) Close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// closeListener closes the listener where Serve has not done it already.
+func (s *Server) closeListener() error {
+	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func (c *Config) level() (level slog.Level, err error) {
+	return level, level.UnmarshalText([]byte(c.Log.Level))
+}
+
+// Logger makes the logger that the configuration asks for, writing to standard error.
+func (c *Config) Logger() *slog.Logger {
+	level, _ := c.level() //nolint:errcheck // the configuration has been checked
+	options := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
