@@ -163,22 +163,34 @@ func (d *Directory) Remove(ctx context.Context, share string) error {
 		at = fd
 	}
 	aside := removedPrefix + name
-	err := posix.Rename(at, name, at, aside)
-	switch {
+	switch err := posix.Rename(at, name, at, aside); {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
+		err = removeTree(ctx, at, aside)
+		return wrap("remove share", errors.Join(err, unix.Fsync(at)))
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ENOTEMPTY):
-		aside = name
+		return wrap("remove share", errors.Join(emptyTree(ctx, at, name), unix.Fsync(at)))
 	default:
-		return fmt.Errorf("remove share: %w", err)
+		return wrap("remove share", err)
 	}
-	if err := removeTree(ctx, at, aside); err != nil && !errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("remove share: %w", err)
+}
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return unix.Fsync(at)
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // removeTree removes the directory name in dir and all below it.
 func removeTree(ctx context.Context, dir int, name string) error {
+	if err := emptyTree(ctx, dir, name); err != nil {
+		return err
+	}
+	return ignoreGone(posix.Rmdir(dir, name))
+}
+
+// emptyTree removes all that is below the directory name in dir.
+func emptyTree(ctx context.Context, dir int, name string) error {
 	fd, err := posix.OpenDir(dir, name)
 	if err != nil {
 		return ignoreGone(err)
@@ -189,10 +201,7 @@ func removeTree(ctx context.Context, dir int, name string) error {
 		}
 		return ignoreGone(posix.Unlink(fd, child))
 	})
-	if err = errors.Join(err, posix.Close(fd)); err != nil {
-		return err
-	}
-	return ignoreGone(posix.Rmdir(dir, name))
+	return errors.Join(err, posix.Close(fd))
 }
 
 // eachEntry calls f with every entry of an open directory until ctx ends.

@@ -76,10 +76,8 @@ func (m *Manager) backendAt(host string) (string, error) {
 	if !strings.Contains(host, "#") {
 		return "", abaca.Errorf(abaca.Invalid, "The service host %q names no pool; its form is host@back end#pool.", host)
 	}
-	for name := range m.Backends {
-		if ServiceHost(name) == host {
-			return name, nil
-		}
+	if name, ok := m.BackendOf(host); ok {
+		return name, nil
 	}
 	return "", abaca.Errorf(abaca.NotFound, "Service host %s could not be found.", host)
 }

@@ -80,12 +80,13 @@ type Config struct {
 // A Manager carries out operations. It is safe for concurrent use.
 type Manager struct {
 	Config
-	wakes []chan struct{} // one for each lane
+	Started time.Time
+	wakes   []chan struct{} // one for each lane
 }
 
 // New makes a Manager; Run makes it work.
 func New(c Config) *Manager {
-	return &Manager{Config: c, wakes: []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
+	return &Manager{Config: c, Started: c.Now(), wakes: []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
 }
 
 // now is the time to the microsecond, which is what the database keeps.
@@ -109,29 +110,4 @@ func (m *Manager) wake() {
 		default: // it is awake already
 		}
 	}
-}
-
-// ServiceHost is the host of a back end's shares, in Manila's form host@back end#pool. The same back end is reached by every
-// worker, so the host part names the service rather than a machine.
-func ServiceHost(backend string) string { return "abaca@" + backend + "#" + backend }
-
-// ExportPath returns where the share's files are on its export host.
-func (m *Manager) ExportPath(s abaca.Share) string {
-	b, ok := m.Backends[s.Backend]
-	if !ok {
-		return ""
-	}
-	return b.Absolute(s.Path)
-}
-
-// open mounts the share's files, as they are now or, where the back end can, as they were at this moment.
-func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*abaca.Volume, error) {
-	b, ok := m.Backends[s.Backend]
-	if !ok {
-		return nil, &abaca.Reason{Text: "the share's back end is not configured", Err: abaca.ErrPermanent}
-	}
-	if still, ok := b.(Snapshotter); ok && snapshot != "" {
-		return still.Snapshot(ctx, s.Path, snapshot)
-	}
-	return b.Mount(ctx, s.Path)
 }

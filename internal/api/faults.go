@@ -1,0 +1,50 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"abaca"
+)
+
+// A faultForm is how a class of faults looks on the wire.
+type faultForm struct {
+	status int
+	key    string
+}
+
+var faultForms = map[abaca.Fault]faultForm{
+	abaca.Internal:      {http.StatusInternalServerError, "computeFault"},
+	abaca.Invalid:       {http.StatusBadRequest, "badRequest"},
+	abaca.Unauthorized:  {http.StatusUnauthorized, "unauthorized"},
+	abaca.Forbidden:     {http.StatusForbidden, "forbidden"},
+	abaca.NotFound:      {http.StatusNotFound, "itemNotFound"},
+	abaca.Unacceptable:  {http.StatusNotAcceptable, "computeFault"},
+	abaca.Conflict:      {http.StatusConflict, "conflictingRequest"},
+	abaca.OverLimit:     {http.StatusRequestEntityTooLarge, "overLimit"},
+	abaca.Unprocessable: {http.StatusUnprocessableEntity, "computeFault"},
+}
+
+// fault writes an error in Manila's shape. What is nobody's fault but ours goes to the log, and only its request id to the client.
+func (q *request) fault(w http.ResponseWriter, err error) {
+	form := faultForms[abaca.FaultOf(err)]
+	detail := object{"code": form.status}
+	if e, ok := errors.AsType[*abaca.RequestError](err); ok {
+		detail["message"] = e.Message
+	} else {
+		detail["message"] = "The server failed to answer the request."
+		if q.Context().Err() == nil {
+			q.Log.Error("answering a request", "request_id", q.id, "method", q.Method, "path", q.URL.Path, "error", err)
+		}
+	}
+	if form.status == http.StatusRequestEntityTooLarge {
+		detail["retryAfter"] = "0"
+		w.Header().Set("Retry-After", "0")
+	}
+	writeJSON(w, form.status, object{form.key: detail})
+}
+
+// absent is the answer to what this version of the API, or this caller, does not have.
+func absent(*request) (int, any, error) {
+	return 0, nil, abaca.Errorf(abaca.NotFound, "The resource could not be found.")
+}

@@ -1,0 +1,190 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"abaca"
+)
+
+// An object is a JSON object, in a request or in an answer.
+type object = map[string]any
+
+// A request is what a handler knows of the request it answers.
+type request struct {
+	*http.Request
+	*Server
+	caller       abaca.Caller
+	id           string
+	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
+	raw          []byte // the body
+	version      microversion
+	experimental bool
+	pathValue    func(wildcard string) string
+}
+
+// A handler answers with a status and a body to be encoded as JSON, nil for none, or with an error.
+type handler func(*request) (int, any, error)
+
+// reply settles the microversion, runs the handler and writes its answer.
+func (q *request) reply(w http.ResponseWriter, h handler) {
+	header := w.Header()
+	header.Set("x-compute-request-id", q.id)
+	status, body, err := 0, any(nil), q.negotiate(header)
+	if err == nil {
+		status, body, err = h(q)
+	}
+	if err != nil {
+		q.fault(w, err)
+		return
+	}
+	if body == nil {
+		header.Set("Content-Type", "text/html; charset=UTF-8")
+		header.Set("Content-Length", "0")
+		w.WriteHeader(status)
+		return
+	}
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(body); err != nil {
+		panic(err) // views are made of strings, numbers, booleans, lists and objects
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n"))) //nolint:errcheck // the client is gone
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.WriteHeader(status)
+	w.Write([]byte(text)) //nolint:errcheck // the client is gone
+}
+
+// unrouted answers a path or method that no version of the API has.
+func unrouted(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		w.Header().Set("Content-Type", "text/html; charset=UTF-8")
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	plain(w, http.StatusNotFound, "There is no such resource.")
+}
+
+// decode returns the body as JSON. There is none unless the content type says that it is JSON.
+func (q *request) decode() (body any, present bool, err error) {
+	media, _, merr := mime.ParseMediaType(q.Header.Get("Content-Type"))
+	if merr != nil || media != "application/json" || len(q.raw) == 0 {
+		return nil, false, nil
+	}
+	malformed := abaca.Errorf(abaca.Invalid, "The request's body is not valid JSON.")
+	if !utf8.Valid(q.raw) {
+		return nil, false, malformed
+	}
+	dec := json.NewDecoder(bytes.NewReader(q.raw))
+	dec.UseNumber()
+	if err := dec.Decode(&body); err != nil || dec.More() {
+		return nil, false, malformed
+	}
+	return body, true, nil
+}
+
+// wrapped returns the object below key in the body. A body without one is Unprocessable, no body at all Invalid.
+func (q *request) wrapped(key string) (object, error) {
+	body, present, err := q.decode()
+	if err != nil {
+		return nil, err
+	}
+	if !present {
+		return nil, abaca.Errorf(abaca.Invalid, "The request needs a JSON body.")
+	}
+	outer, _ := body.(object)
+	inner, ok := outer[key].(object)
+	if !ok {
+		return nil, abaca.Errorf(abaca.Unprocessable, "The request's body needs an object %q.", key)
+	}
+	return inner, nil
+}
+
+// maxText is the longest name or description, in characters.
+const maxText = 255
+
+// optionalText returns a string of the object, nil where it is null or not there.
+func optionalText(o object, key string) (*string, error) {
+	switch v := o[key].(type) {
+	case nil:
+		return nil, nil
+	case string:
+		if utf8.RuneCountInString(v) > maxText {
+			return nil, abaca.Errorf(abaca.Invalid, "%q is longer than %d characters.", key, maxText)
+		}
+		return &v, nil
+	}
+	return nil, abaca.Errorf(abaca.Invalid, "%q must be a string.", key)
+}
+
+// firstOf returns the first of these keys that the object has.
+func firstOf(o object, keys ...string) (key string, ok bool) {
+	for _, k := range keys {
+		if _, ok := o[k]; ok {
+			return k, true
+		}
+	}
+	return keys[0], false
+}
+
+// truth reads a boolean as upstream does, from JSON or from words; anything else is not one.
+func truth(v any) (value, ok bool) {
+	switch v := v.(type) {
+	case bool:
+		return v, true
+	case string:
+		switch strings.ToLower(strings.TrimSpace(v)) {
+		case "1", "t", "true", "on", "y", "yes":
+			return true, true
+		case "0", "f", "false", "off", "n", "no":
+			return false, true
+		}
+	case json.Number:
+		return v.String() == "1", v.String() == "0" || v.String() == "1"
+	}
+	return false, false
+}
+
+// query returns a parameter's value: the last one where it is repeated, as upstream.
+func (q *request) query(key string) (string, bool) {
+	values := q.parameters()[key]
+	if len(values) == 0 {
+		return "", false
+	}
+	return values[len(values)-1], true
+}
+
+func (q *request) parameters() url.Values { return q.URL.Query() }
+
+// param returns a parameter's value for a filter, nil where it is not given.
+func (q *request) param(key string) *string {
+	if v, ok := q.query(key); ok {
+		return &v
+	}
+	return nil
+}
+
+// filter is param for a value of another string type.
+func filter[T ~string](q *request, key string) *T {
+	v, ok := q.query(key)
+	if !ok {
+		return nil
+	}
+	t := T(v)
+	return &t
+}

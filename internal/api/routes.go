@@ -1,0 +1,151 @@
+package api
+
+import (
+	"net/http"
+
+	"abaca"
+)
+
+// A route is one thing that can be asked for. Paths are below /v2, after the project if the URL names one.
+type route struct {
+	method, path string
+	action       string // of a path that ends in /action: the one key of the body's object
+	rule         string // what the caller must be allowed
+	since        microversion
+	experimental bool // only with the experimental header
+	handle       handler
+}
+
+// table is the whole API.
+var table = []route{
+	{"GET", "/share-backups", "", "share_backup:get_all", 80, true, listBackups},
+	{"GET", "/share-backups/detail", "", "share_backup:get_all", 80, true, detailBackups},
+	{"POST", "/share-backups", "", "share_backup:create", 80, true, createBackup},
+	{"GET", "/share-backups/{id}", "", "share_backup:get", 80, true, showBackup},
+	{"GET", "/share-backups/{id}/edit", "", "share_backup:get", 80, true, absent}, // upstream's router knows the path, nothing answers it
+	{"PUT", "/share-backups/{id}", "", "share_backup:update", 80, true, updateBackup},
+	{"DELETE", "/share-backups/{id}", "", "share_backup:delete", 80, true, deleteBackup},
+	{"POST", "/share-backups/{id}/action", "restore", "share_backup:restore", 80, true, restoreBackup},
+	{"POST", "/share-backups/{id}/action", "reset_status", "share_backup:reset_status", 80, true, resetBackup},
+
+	{"GET", "/types", "", "share_type:index", 0, false, listTypes},
+	{"GET", "/types/default", "", "share_type:default", 0, false, showDefaultType},
+	{"POST", "/types", "", "share_type:create", 0, false, createType},
+	{"GET", "/types/{id}", "", "share_type:show", 0, false, showType},
+	{"DELETE", "/types/{id}", "", "share_type:delete", 0, false, deleteType},
+	{"GET", "/types/{id}/extra_specs", "", "share_types_extra_spec:index", 0, false, listSpecs},
+
+	{"GET", "/shares", "", "share:get_all", 0, false, listShares},
+	{"GET", "/shares/detail", "", "share:get_all", 0, false, detailShares},
+	{"POST", "/shares", "", "share:create", 0, false, createShare},
+	{"POST", "/shares/manage", "", "share:manage", 7, false, manageShare},
+	{"GET", "/shares/{id}", "", "share:get", 0, false, showShare},
+	{"PUT", "/shares/{id}", "", "share:update", 0, false, updateShare},
+	{"DELETE", "/shares/{id}", "", "share:delete", 0, false, deleteShare},
+	{"POST", "/shares/{id}/action", "reset_status", "share:reset_status", 7, false, resetShare},
+	{"POST", "/shares/{id}/action", "force_delete", "share:force_delete", 7, false, forceDeleteShare},
+	{"POST", "/shares/{id}/action", "unmanage", "share:unmanage", 7, false, unmanageShare},
+	{"GET", "/shares/{id}/export_locations", "", "share_export_location:index", 9, false, listExports},
+	{"GET", "/shares/{id}/export_locations/{location}", "", "share_export_location:show", 9, false, showExport},
+	{"GET", "/shares/{id}/metadata", "", "share:get_share_metadata", 0, false, listMetadata},
+	{"POST", "/shares/{id}/metadata", "", "share:update_share_metadata", 0, false, mergeMetadata},
+	{"PUT", "/shares/{id}/metadata", "", "share:update_share_metadata", 0, false, replaceMetadata},
+	{"GET", "/shares/{id}/metadata/{key}", "", "share:get_share_metadata", 0, false, showMetadata},
+	{"DELETE", "/shares/{id}/metadata/{key}", "", "share:delete_share_metadata", 0, false, deleteMetadata},
+
+	{"GET", "/share-replicas", "", "share_replica:get_all", 11, false, noReplicas},
+	{"GET", "/share-replicas/detail", "", "share_replica:get_all", 11, false, noReplicas},
+
+	{"GET", "/snapshots", "", "share_snapshot:get_all", 0, false, listSnapshots},
+	{"GET", "/snapshots/detail", "", "share_snapshot:get_all", 0, false, detailSnapshots},
+	{"POST", "/snapshots", "", "share_snapshot:create", 0, false, createSnapshot},
+	{"GET", "/snapshots/{id}", "", "share_snapshot:get_snapshot", 0, false, showSnapshot},
+	{"DELETE", "/snapshots/{id}", "", "share_snapshot:delete", 0, false, deleteSnapshot},
+	{"POST", "/snapshots/{id}/action", "reset_status", "share_snapshot:reset_status", 7, false, resetSnapshot},
+	{"GET", "/snapshots/{id}/export-locations", "", "share_snapshot_export_location:index", 32, false, noSnapshotExports},
+
+	{"GET", "/limits", "", "limits:index", 0, false, showLimits},
+	{"GET", "/quota-sets/{project}", "", "quota_set:show", 7, false, showQuota},
+	{"GET", "/quota-sets/{project}/detail", "", "quota_set:show", 25, false, detailQuota},
+	{"GET", "/quota-sets/{project}/defaults", "", "quota_set:show", 7, false, defaultQuota},
+	{"PUT", "/quota-sets/{project}", "", "quota_set:update", 7, false, updateQuota},
+	{"DELETE", "/quota-sets/{project}", "", "quota_set:delete", 7, false, deleteQuota},
+	{"GET", "/quota-class-sets/{class}", "", "quota_class_set:show", 7, false, showQuotaClass},
+
+	{"GET", "/messages", "", "message:get_all", 37, false, listMessages},
+	{"GET", "/messages/{id}", "", "message:get", 37, false, showMessage},
+	{"DELETE", "/messages/{id}", "", "message:delete", 37, false, deleteMessage},
+
+	{"GET", "/availability-zones", "", "availability_zone:index", 7, false, listZones},
+	{"GET", "/services", "", "service:index", 7, false, listServices},
+	{"GET", "/extensions", "", "extensions:index", 0, false, noExtensions},
+}
+
+// routes are the routes of one method and path: one, or one for each action.
+type routes []route
+
+// ServeHTTP answers the request that r carries on its way through the mux.
+func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.Context().Value(requestKey{}).(*request)
+	q.pathValue = r.PathValue
+	q.reply(w, rs.serve)
+}
+
+// byPattern groups the table by the patterns of http.ServeMux.
+func byPattern() map[string]routes {
+	patterns := map[string]routes{}
+	for _, r := range table {
+		p := r.method + " " + r.path
+		patterns[p] = append(patterns[p], r)
+	}
+	return patterns
+}
+
+// serve answers by the route that the body's action names or, without actions, by the only one.
+func (rs routes) serve(q *request) (int, any, error) {
+	r := &rs[0]
+	if r.action != "" {
+		var err error
+		if r, err = rs.actionOf(q); err != nil {
+			return 0, nil, err
+		}
+	}
+	if q.version < r.since || r.experimental && !q.experimental {
+		return absent(q)
+	}
+	if !q.Policy.Allows(r.rule, q.caller) {
+		return 0, nil, abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", r.rule)
+	}
+	return r.handle(q)
+}
+
+// actionOf finds the action by the only key of the body.
+func (rs routes) actionOf(q *request) (*route, error) {
+	body, present, err := q.decode()
+	if err != nil {
+		return nil, err
+	}
+	if present && body == nil {
+		// Upstream looks for null among its actions' names and answers as it does for a missing resource.
+		return nil, abaca.Errorf(abaca.NotFound, "The resource could not be found.")
+	}
+	o, _ := body.(object)
+	if len(o) != 1 {
+		return nil, abaca.Errorf(abaca.Invalid, "The request's body must be an object with the action as its only key.")
+	}
+	for name := range o {
+		for i := range rs {
+			if rs[i].action == name {
+				return &rs[i], nil
+			}
+		}
+	}
+	return nil, abaca.Errorf(abaca.Invalid, "There is no such action.")
+}
+
+// argument returns what the body's action is given.
+func (q *request) argument(action string) any {
+	body, _, _ := q.decode() //nolint:errcheck // it has been decoded to find the action
+	o, _ := body.(object)
+	return o[action]
+}

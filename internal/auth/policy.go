@@ -1,0 +1,77 @@
+package auth
+
+import "abaca"
+
+// A Policy says which role a caller needs for what. What it does not name is denied.
+//
+// A role acts in the caller's own project; administrators act in every project. That a member sees only their own project's
+// things is not decided here but by every query's scope.
+type Policy map[string]string
+
+// DefaultPolicy has Manila's defaults without the deprecated ones, which let anybody in a project do everything.
+var DefaultPolicy = Policy{
+	"share_backup:create":          "member",
+	"share_backup:get":             "reader",
+	"share_backup:get_all":         "reader",
+	"share_backup:get_all_project": "admin",
+	"share_backup:restore":         "member",
+	"share_backup:update":          "member",
+	"share_backup:delete":          "member",
+	"share_backup:reset_status":    "admin",
+
+	"share:create":                "member",
+	"share:create_public_share":   "admin",
+	"share:set_public_share":      "admin",
+	"share:get":                   "reader",
+	"share:get_all":               "reader",
+	"share:list_all_projects":     "admin",
+	"share:update":                "member",
+	"share:delete":                "member",
+	"share:force_delete":          "admin",
+	"share:reset_status":          "admin",
+	"share:manage":                "admin",
+	"share:unmanage":              "admin",
+	"share:get_share_metadata":    "reader",
+	"share:update_share_metadata": "member",
+	"share:delete_share_metadata": "member",
+
+	"share_export_location:index": "reader",
+	"share_export_location:show":  "reader",
+
+	"share_replica:get_all": "reader",
+
+	"share_type:create":  "admin",
+	"share_type:show":    "reader",
+	"share_type:index":   "reader",
+	"share_type:default": "reader",
+	"share_type:delete":  "admin",
+
+	"share_types_extra_spec:index": "admin",
+
+	"share_snapshot:create":                "member",
+	"share_snapshot:get_snapshot":          "reader",
+	"share_snapshot:get_all":               "reader",
+	"share_snapshot:list_all_projects":     "admin",
+	"share_snapshot:delete":                "member",
+	"share_snapshot:reset_status":          "admin",
+	"share_snapshot_export_location:index": "reader",
+
+	"quota_set:show":       "reader",
+	"quota_set:update":     "admin",
+	"quota_set:delete":     "admin",
+	"quota_class_set:show": "reader",
+
+	"limits:index":            "reader",
+	"availability_zone:index": "reader",
+	"service:index":           "admin",
+	"message:get":             "reader",
+	"message:get_all":         "reader",
+	"message:delete":          "member",
+	"extensions:index":        "reader",
+}
+
+// Allows reports whether the caller may do what the rule names.
+func (p Policy) Allows(rule string, caller abaca.Caller) bool {
+	role, ok := p[rule]
+	return ok && caller.Has(role)
+}
