@@ -6,7 +6,7 @@ INSERT INTO share_types (id, name, description, is_public, specs, created_at) VA
 
 INSERT INTO shares (id, project_id, user_id, share_type_id, size, display_name, proto, is_public, metadata, zone, backend, path,
 	snapshot_id, source_backup_id, status, created_at) VALUES
-('{{s_old}}',    '{{p_demo}}',  '{{u_demo}}', '{{type}}', 3, 's_old',    'NFS',  0, '{}', 'nova', 'local', 's_old',    '', '', 'deleting',  1000),
+('{{s_old}}',    'elsewhere',  '{{u_demo}}', '{{type}}', 3, 's_old',    'NFS',  0, '{}', 'nova', 'local', 's_old',    '', '', 'deleting',  1000),
 ('{{s_ok}}',     '{{p_demo}}',  '{{u_demo}}', '{{type}}', 1, 's_ok',     'NFS',  0, '{}', 'nova', 'local', 's_ok',     '', '', 'available', 2001),
 ('{{s_ok2}}',    '{{p_demo}}',  '{{u_demo}}', '{{type}}', 1, 's_ok2',    'NFS',  0, '{}', 'nova', 'local', 's_ok2',    '', '', 'available', 2002),
 ('{{s_big}}',    '{{p_demo}}',  '{{u_demo}}', '{{type}}', 3, 's_big',    'NFS',  0, '{}', 'nova', 'local', 's_big',    '', '', 'available', 2003),
@@ -28,14 +28,14 @@ INSERT INTO share_snapshots (id, project_id, user_id, share_id, share_size, prot
 INSERT INTO share_backups (id, project_id, user_id, share_id, size, display_name, display_description, backup_type, with_options,
 	zone, host, topic, status, progress, ref, created_at, updated_at) VALUES
 ('{{b_old}}',    '{{p_demo}}',  '{{u_demo}}', '{{s_old}}',    1, NULL,             NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000000000000, 1700000090000000),
-('{{b_alt}}',    '{{p_alt}}',   'alt',        '{{s_alt}}',    1, 'b-alt',          NULL,    NULL,    1, 'nova', 'abaca@local', 'manila-share', 'available', 100, 'data', 1700000051000000, 1700000090000000),
+('{{b_alt}}',    '{{p_alt}}',   'alt',        '{{s_alt}}',    1, 'alt-b',          NULL,    NULL,    1, 'nova', 'abaca@local', 'manila-share', 'available', 100, 'data', 1700000051000000, 1700000090000000),
 ('{{b_drv}}',    '{{p_demo}}',  '{{u_demo}}', '{{s_ok}}',     1, 'b-driver',       'first', NULL,    1, 'nova', 'abaca@local', 'manila-share', 'available', 100, 'data', 1700000052000000, 1700000090000000),
 ('{{b_pub}}',    '{{p_demo}}',  '{{u_demo}}', '{{s_altpub}}', 1, 'demo-on-altpub', NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000053000000, 1700000090000000),
 ('{{b_big}}',    '{{p_demo}}',  '{{u_demo}}', '{{s_big}}',    3, 'b-big',          NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000053000000, 1700000090000000),
 ('{{b_gen}}',    '{{p_demo}}',  '{{u_demo}}', '{{s_ok2}}',    1, NULL,             NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000053000000, 1700000090000000),
 ('{{b_admalt}}', '{{p_admin}}', 'admin',      '{{s_alt2}}',   1, 'adm-on-alt',     NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000053000000, 1700000090000000),
-('{{b_adm}}',    '{{p_admin}}', 'admin',      '{{s_adm}}',    1, NULL,             NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000054000000, 1700000090000000),
-('{{b_adm2}}',   '{{p_admin}}', 'admin',      '{{s_adm}}',    1, NULL,             NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000055000000, 1700000090000000),
+('{{b_adm}}',    '{{p_admin}}', 'admin',      '{{s_adm}}',    1, 'noopts',         NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000054000000, 1700000090000000),
+('{{b_adm2}}',   '{{p_admin}}', 'admin',      '{{s_adm}}',    1, 'f',              NULL,    NULL,    0, 'nova', 'worker',      'manila-data',  'available', 100, 'data', 1700000055000000, 1700000090000000),
 ('{{b_type}}',   '{{p_demo}}',  '{{u_demo}}', '{{s_cifs}}',   1, 'bt',             NULL,    'typeA', 1, 'nova', 'abaca@local', 'manila-share', 'available', 100, 'data', 1700000056000000, 1700000090000000);
 
 -- Those that were put in for the lists: from 2020-01-01 10:00:00, an hour apart.
@@ -47,4 +47,4 @@ INSERT INTO share_backups (id, project_id, user_id, share_id, size, display_name
 ('{{l3}}', '{{p_demo}}', '{{u_demo}}', '{{s_ok2}}', 4, '100%',   'four',  0, 'nova', 'seed', 'manila-data', 'available', 30, 1577883600000000),
 ('{{l4}}', '{{p_demo}}', '{{u_demo}}', '{{s_big}}', 5, NULL,     NULL,    0, 'nova', 'seed', 'manila-data', 'available', 40, 1577887200000000),
 ('{{l5}}', '{{p_demo}}', '{{u_demo}}', '{{s_big}}', 6, 'alpha',  '',      0, 'nova', 'seed', 'manila-data', 'deleting',  50, 1577890800000000),
-('{{l6}}', '{{p_alt}}',  'alt',        '{{s_alt}}', 7, 'gamma',  'seven', 0, 'nova', 'seed', 'manila-data', 'available', 60, 1577894400000000);
+('{{l6}}', '{{p_alt}}',  'alt',        '{{s_alt}}', 7, 'zalt',   'seven', 0, 'nova', 'seed', 'manila-data', 'available', 60, 1577894400000000);
