@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -95,7 +96,27 @@ func (q *request) decode() (body any, present bool, err error) {
 	if err := dec.Decode(&body); err != nil || dec.More() {
 		return nil, false, malformed
 	}
+	if !storable(body) {
+		return nil, false, abaca.Errorf(abaca.Invalid, "The request's body holds a NUL character.")
+	}
 	return body, true, nil
+}
+
+// storable reports whether all text in a JSON value can be kept: PostgreSQL takes neither NUL nor what is no UTF-8.
+func storable(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return utf8.ValidString(v) && !strings.ContainsRune(v, 0)
+	case []any:
+		return !slices.ContainsFunc(v, func(e any) bool { return !storable(e) })
+	case object:
+		for k, e := range v {
+			if !storable(k) || !storable(e) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // wrapped returns the object below key in the body. A body without one is Unprocessable, no body at all Invalid.
@@ -171,10 +192,22 @@ func (q *request) query(key string) (string, bool) {
 
 func (q *request) parameters() url.Values { return q.URL.Query() }
 
-// param returns a parameter's value for a filter, nil where it is not given.
-func (q *request) param(key string) *string {
-	if v, ok := q.query(key); ok {
-		return &v
+// storableQuery is storable for the parameters.
+func (q *request) storableQuery() bool {
+	for name, values := range q.parameters() {
+		if !storable(name) || slices.ContainsFunc(values, func(v string) bool { return !storable(v) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// param returns a parameter's value for a filter, under the first of its names that is given; nil where none is.
+func (q *request) param(names ...string) *string {
+	for _, name := range names {
+		if v, ok := q.query(name); ok {
+			return &v
+		}
 	}
 	return nil
 }

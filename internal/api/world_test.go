@@ -1,0 +1,153 @@
+package api_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"abaca"
+	"abaca/internal/api"
+	"abaca/internal/auth"
+	"abaca/internal/backend"
+	"abaca/internal/db"
+	"abaca/internal/manager"
+)
+
+// A world is a server that knows what the recorded one knew. Its manager takes requests and its workers do not run,
+// so that what is asked for stays as it is right after the answer.
+type world struct {
+	*httptest.Server
+	t      *testing.T
+	file   string // of the database
+	ids    map[string]string
+	client *http.Client
+}
+
+// newWorld makes the database that others are copies of.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, file: filepath.Join(t.TempDir(), "world.sqlite"), ids: map[string]string{}}
+	data, err := os.ReadFile("testdata/ids.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &w.ids); err != nil {
+		t.Fatal(err)
+	}
+	d, err := db.OpenSQLite(t.Context(), w.file) // makes the tables
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if data, err = os.ReadFile("testdata/world.sql"); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(string(data))
+	return w
+}
+
+// copy serves a copy of the world.
+func (w *world) copy(t *testing.T, noAuth bool) *world {
+	t.Helper()
+	c := &world{t: t, file: filepath.Join(t.TempDir(), "copy.sqlite"), ids: w.ids}
+	data, err := os.ReadFile(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.serve(noAuth)
+	return c
+}
+
+func (w *world) serve(noAuth bool) {
+	t := w.t
+	t.Helper()
+	d, err := db.OpenSQLite(t.Context(), w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := backend.OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	config := api.Config{
+		DB: d, Auth: personas(w.ids), Policy: auth.DefaultPolicy, ExportHost: "127.0.0.1", Log: quiet,
+		Manager: manager.New(manager.Config{
+			DB: d, Backends: map[string]manager.Backend{"local": files}, DefaultBackend: "local", DefaultType: "default",
+			Protocols: []string{"NFS", "CIFS"}, DataProtocols: []string{"NFS"}, Zone: "nova", Limits: abaca.DefaultLimits,
+			Host: "worker", Log: quiet, Now: time.Now,
+		}),
+	}
+	if noAuth {
+		config.Auth = auth.None{}
+	}
+	w.Server = httptest.NewServer(api.New(config))
+	w.client = w.Server.Client()
+	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	t.Cleanup(func() {
+		w.Close()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// exec writes into the database past the server, as only a test may.
+func (w *world) exec(statements string) {
+	w.t.Helper()
+	d, err := sql.Open("sqlite", w.file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := d.ExecContext(w.t.Context(), w.fill(statements)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// fill puts ids where text names them.
+func (w *world) fill(text string) string {
+	for name, id := range w.ids {
+		text = strings.ReplaceAll(text, "{{"+name+"}}", id)
+	}
+	return text
+}
+
+// authenticator knows the callers of the recording by tokens that are their names.
+type authenticator map[string]abaca.Caller
+
+func personas(ids map[string]string) authenticator {
+	demo, alt, admin := abaca.ProjectID(ids["p_demo"]), abaca.ProjectID(ids["p_alt"]), abaca.ProjectID(ids["p_admin"])
+	return authenticator{
+		"demo":   {User: ids["u_demo"], Project: demo, Roles: []string{"member"}},
+		"demo2":  {User: "demo2", Project: demo, Roles: []string{"member"}},
+		"rdr":    {User: "rdr", Project: demo, Roles: []string{"reader"}},
+		"norole": {User: "norole", Project: demo, Roles: []string{"visitor"}},
+		"alt":    {User: "alt", Project: alt, Roles: []string{"member"}},
+		"admin":  {User: "admin", Project: admin, Roles: []string{"admin"}},
+	}
+}
+
+func (a authenticator) Authenticate(r *http.Request) (abaca.Caller, error) {
+	if caller, ok := a[r.Header.Get("X-Auth-Token")]; ok {
+		return caller, nil
+	}
+	challenge := auth.Unauthorized("The request needs a token.")
+	challenge.Header.Set("WWW-Authenticate", `Keystone uri="http://127.0.0.1:5000"`)
+	return abaca.Caller{}, challenge
+}
