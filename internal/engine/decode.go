@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo/object"
+
+	"abaca/internal/posix"
 )
 
 // maxLine bounds the memory that one entry can take; extended attributes make it longer than a name.
@@ -116,7 +118,7 @@ func validName(name string) bool {
 
 // entry reads the object that appendEntry writes.
 func (p *parser) entry(e *entry) {
-	var exact *timespec
+	var exact *posix.Time
 	var obj bool
 	e.nlink = 1
 	p.object(func(key []byte) {
@@ -170,7 +172,7 @@ func (p *parser) check(e *entry, obj bool) {
 }
 
 // extra reads the member "abaca" of an entry. It returns the true mtime where Kopia's is clamped.
-func (p *parser) extra(e *entry) (exact *timespec) {
+func (p *parser) extra(e *entry) (exact *posix.Time) {
 	p.object(func(key []byte) {
 		switch string(key) {
 		case "i":
@@ -213,11 +215,11 @@ func (p *parser) extra(e *entry) (exact *timespec) {
 	return exact
 }
 
-func (p *parser) xattrs() (xs []xattr) {
+func (p *parser) xattrs() (xs []posix.Attr) {
 	p.array(func() {
-		x := xattr{name: string(p.base64())}
+		x := posix.Attr{Name: string(p.base64())}
 		p.expect(',')
-		x.value = bytes.Clone(p.base64())
+		x.Value = bytes.Clone(p.base64())
 		xs = append(xs, x)
 	})
 	return xs
@@ -242,27 +244,27 @@ func (p *parser) totals(t *totals) {
 	})
 }
 
-func (p *parser) timespec() (t timespec) {
+func (p *parser) timespec() (t posix.Time) {
 	p.expect('[')
-	t.sec = p.int()
+	t.Sec = p.int()
 	p.expect(',')
-	t.nsec = uint32(p.bounded(999_999_999))
+	t.Nsec = uint32(p.bounded(999_999_999))
 	p.expect(']')
 	return t
 }
 
 // time reads RFC 3339. All times were written in UTC.
-func (p *parser) time() timespec {
+func (p *parser) time() posix.Time {
 	s := p.string()
 	if p.err != nil {
-		return timespec{}
+		return posix.Time{}
 	}
 	var t time.Time
 	if err := t.UnmarshalText(s); err != nil {
 		p.fail("time %q", s)
-		return timespec{}
+		return posix.Time{}
 	}
-	return timespec{t.Unix(), uint32(t.Nanosecond())}
+	return posix.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
 }
 
 func (p *parser) mode() uint16 {

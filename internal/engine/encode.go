@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"abaca/internal/posix"
 )
 
 // A dirEncoder writes one directory object. It leaves counting to the caller's totals, and order and uniqueness of names too.
@@ -49,7 +51,7 @@ func (d *dirEncoder) add(e *entry) error {
 }
 
 // close writes what follows the entries; mtime is the directory's own.
-func (d *dirEncoder) close(t totals, mtime timespec) error {
+func (d *dirEncoder) close(t totals, mtime posix.Time) error {
 	d.buf = append(d.buf, "\n],\"summary\":"...)
 	d.buf = appendSummary(d.buf, t, mtime)
 	d.buf = append(d.buf, "}\n"...)
@@ -141,19 +143,19 @@ func appendExtra(b []byte, e *entry, mangled, exact bool) []byte {
 	return append(b, '}')
 }
 
-func appendXattrs(b []byte, xs []xattr) []byte {
+func appendXattrs(b []byte, xs []posix.Attr) []byte {
 	for i, x := range xs {
 		b = append(b, "[,"[min(i, 1)])
-		b = appendBase64(b, []byte(x.name))
+		b = appendBase64(b, []byte(x.Name))
 		b = append(b, ',')
-		b = appendBase64(b, x.value)
+		b = appendBase64(b, x.Value)
 	}
 	return append(b, ']')
 }
 
 // appendSummary writes Kopia's directory summary. "numFailed" must be there for stock Kopia; what is marked is
 // counted as "ignored" errors, since a snapshot with failed entries is shown as broken.
-func appendSummary(b []byte, t totals, mtime timespec) []byte {
+func appendSummary(b []byte, t totals, mtime posix.Time) []byte {
 	b = append(b, `{"size":`...)
 	b = strconv.AppendInt(b, t.bytes, 10)
 	b = append(b, `,"files":`...)
@@ -177,11 +179,11 @@ func appendField(b []byte, key string, v int64) []byte {
 	return strconv.AppendInt(append(b, key...), v, 10)
 }
 
-func appendTimespec(b []byte, t timespec) []byte {
+func appendTimespec(b []byte, t posix.Time) []byte {
 	b = append(b, '[')
-	b = strconv.AppendInt(b, t.sec, 10)
+	b = strconv.AppendInt(b, t.Sec, 10)
 	b = append(b, ',')
-	b = strconv.AppendUint(b, uint64(t.nsec), 10)
+	b = strconv.AppendUint(b, uint64(t.Nsec), 10)
 	return append(b, ']')
 }
 
@@ -198,10 +200,10 @@ const (
 )
 
 // appendTime writes t as RFC 3339 in UTC; exact is false where it had to be clamped.
-func appendTime(b []byte, t timespec) (_ []byte, exact bool) {
-	sec := min(max(t.sec, minStockSecond), maxStockSecond)
-	b = time.Unix(sec, int64(t.nsec)).UTC().AppendFormat(b, time.RFC3339Nano)
-	return b, sec == t.sec
+func appendTime(b []byte, t posix.Time) (_ []byte, exact bool) {
+	sec := min(max(t.Sec, minStockSecond), maxStockSecond)
+	b = time.Unix(sec, int64(t.Nsec)).UTC().AppendFormat(b, time.RFC3339Nano)
+	return b, sec == t.Sec
 }
 
 // appendString writes valid UTF-8 as a JSON string.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/kopia/kopia/repo/object"
+
+	"abaca/internal/posix"
 )
 
 // This file says what a saved directory looks like. encode.go writes it, decode.go reads it.
@@ -59,18 +61,6 @@ const (
 // special reports whether Kopia has no word for the kind.
 func (k kind) special() bool { return k != kindFile && k != kindDir && k != kindSymlink }
 
-// A timespec is a time as the kernel gives it: nsec counts forward from sec, also before 1970.
-type timespec struct {
-	sec  int64
-	nsec uint32
-}
-
-// An xattr is one extended attribute; POSIX ACLs are the two that are called system.posix_acl_….
-type xattr struct {
-	name  string
-	value []byte
-}
-
 // A mark says what is wrong with an entry.
 type mark byte
 
@@ -86,18 +76,17 @@ const (
 const (
 	flagImmutable  = 1 << iota // chattr +i
 	flagAppendOnly             // chattr +a
-	flagNoDump                 // chattr +d
 )
 
 // An entry is one name in a directory, with the attributes of its inode.
 type entry struct {
-	name  string   // raw bytes, without '/' and NUL; "name" and, where mangled, "abaca"."n" (base64)
-	kind  kind     // "type", "abaca"."t"
-	mode  uint16   // permissions with setuid, setgid and sticky as in st_mode; "mode", in Go's bits
-	uid   uint32   // "uid"
-	gid   uint32   // "gid"
-	size  int64    // "size": bytes of content of a file or length of a symlink's target; 0 for all other kinds
-	mtime timespec // "mtime", clamped to years that Kopia parses; "abaca"."w" [seconds, nanoseconds] where that changes it
+	name  string     // raw bytes, without '/' and NUL; "name" and, where mangled, "abaca"."n" (base64)
+	kind  kind       // "type", "abaca"."t"
+	mode  uint16     // permissions with setuid, setgid and sticky as in st_mode; "mode", in Go's bits
+	uid   uint32     // "uid"
+	gid   uint32     // "gid"
+	size  int64      // "size": bytes of content of a file or length of a symlink's target; 0 for all other kinds
+	mtime posix.Time // "mtime", clamped to years that Kopia parses; "abaca"."w" [seconds, nanoseconds] where that changes it
 
 	// object is a file's content, a directory's entries or a symlink's target; an empty object for other kinds.
 	// A file with holes always has an indirect object (see chunkRef).
@@ -105,17 +94,17 @@ type entry struct {
 
 	// What follows stands in "abaca".
 
-	ino    uint64   // "i": proves, with ctime, that a file is the one that was read
-	ctime  timespec // "c": [seconds, nanoseconds]
-	nlink  uint32   // "l", where it is more than 1 and this is no directory: entries of equal (scope, ino) are one file
-	scope  uint64   // "d": names the nested file system (a subvolume) that ino counts in; 0 is the root's
-	major  uint32   // "r": [major, minor] of a device
+	ino    uint64     // "i": proves, with ctime, that a file is the one that was read
+	ctime  posix.Time // "c": [seconds, nanoseconds]
+	nlink  uint32     // "l", where it is more than 1 and this is no directory: entries of equal (scope, ino) are one file
+	scope  uint64     // "d": names the nested file system (a subvolume) that ino counts in; 0 is the root's
+	major  uint32     // "r": [major, minor] of a device
 	minor  uint32
-	target string  // "s" (base64): where a symlink points, so that restoring it reads no object
-	xattrs []xattr // "x" (base64): [name, value, name, value, …], sorted by name
-	flags  uint8   // "f"
-	mark   mark    // "m"
-	totals totals  // of a directory: all that is beneath it; Kopia's "summ"
+	target string       // "s" (base64): where a symlink points, so that restoring it reads no object
+	xattrs []posix.Attr // "x" (base64): [name, value, name, value, …], sorted by name
+	flags  uint8        // "f"
+	mark   mark         // "m"
+	totals totals       // of a directory: all that is beneath it; Kopia's "summ"
 }
 
 // Totals counts what is in a directory and beneath it.

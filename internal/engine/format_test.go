@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo/object"
+
+	"abaca/internal/posix"
 	"github.com/kopia/kopia/snapshot"
 )
 
@@ -27,24 +29,24 @@ func someObject(t testing.TB, s string) object.ID {
 func oddEntries(t testing.TB) []entry {
 	file, dir := someObject(t, "00112233445566778899aabbccddeeff"), someObject(t, "Ikff112233445566778899aabbccddeeff")
 	return []entry{
-		{name: "\n\t\"\\ control", kind: kindFile, mode: 0o644, nlink: 1, size: 5, object: file, mtime: timespec{1, 2}},
-		{name: "bad\xfe", kind: kindFile, mode: 0, nlink: 1, object: file, ino: 1<<64 - 1, ctime: timespec{-5, 999999999}},
+		{name: "\n\t\"\\ control", kind: kindFile, mode: 0o644, nlink: 1, size: 5, object: file, mtime: posix.Time{Sec: 1, Nsec: 2}},
+		{name: "bad\xfe", kind: kindFile, mode: 0, nlink: 1, object: file, ino: 1<<64 - 1, ctime: posix.Time{Sec: -5, Nsec: 999999999}},
 		{name: "bad\xff", kind: kindFile, mode: 0o7777, nlink: 3, scope: 9, object: file, mark: markChanged},
 		{name: "block", kind: kindBlock, nlink: 1, major: 7, minor: 1 << 20, object: file},
 		{name: "char", kind: kindChar, nlink: 1, object: file},
-		{name: "directory", kind: kindDir, mode: 0o1755, nlink: 1, object: dir, mtime: timespec{-1, 5}, totals: totals{1, 2, 3, 4, 5}},
+		{name: "directory", kind: kindDir, mode: 0o1755, nlink: 1, object: dir, mtime: posix.Time{Sec: -1, Nsec: 5}, totals: totals{1, 2, 3, 4, 5}},
 		{name: "fifo", kind: kindFIFO, nlink: 1, object: file},
-		{name: "future", kind: kindFile, nlink: 1, object: file, mtime: timespec{1 << 40, 1}, flags: flagImmutable | flagNoDump},
+		{name: "future", kind: kindFile, nlink: 1, object: file, mtime: posix.Time{Sec: 1 << 40, Nsec: 1}, flags: flagImmutable | flagAppendOnly},
 		{name: "link", kind: kindSymlink, mode: 0o777, nlink: 1, size: 4, object: file, target: "\xff\n/x"},
-		{name: "past", kind: kindFile, nlink: 1, object: file, mtime: timespec{-1 << 40, 999999999}},
+		{name: "past", kind: kindFile, nlink: 1, object: file, mtime: posix.Time{Sec: -1 << 40, Nsec: 999999999}},
 		{name: "socket", kind: kindSocket, uid: 1<<32 - 1, gid: 1<<32 - 2, nlink: 1, object: file},
-		{name: "x.abaca-name", kind: kindFile, nlink: 1, object: file, xattrs: []xattr{{"user.a", []byte{0, 1}}, {"user.b\xff", []byte{}}}},
+		{name: "x.abaca-name", kind: kindFile, nlink: 1, object: file, xattrs: []posix.Attr{{Name: "user.a", Value: []byte{0, 1}}, {Name: "user.b\xff", Value: []byte{}}}},
 		{name: "x.kopia-entry", kind: kindFile, nlink: 1, object: file, mark: markUnreadable},
 		{name: "ümlaut\u2028\ufffd", kind: kindFile, nlink: 1, object: file},
 	}
 }
 
-func encodeDir(t testing.TB, self *entry, entries []entry, sum totals, mtime timespec) []byte {
+func encodeDir(t testing.TB, self *entry, entries []entry, sum totals, mtime posix.Time) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	enc := newDirEncoder(&out, header{self: self})
@@ -78,9 +80,9 @@ func decodeDir(raw []byte) (header, []entry, totals, error) {
 
 func TestADirectoryObjectIsReadAsItWasWritten(t *testing.T) {
 	want := oddEntries(t)
-	self := &entry{name: "root", kind: kindDir, nlink: 1, object: someObject(t, "k00"), mode: 0o2750, xattrs: []xattr{{"user.r", []byte("v")}}}
+	self := &entry{name: "root", kind: kindDir, nlink: 1, object: someObject(t, "k00"), mode: 0o2750, xattrs: []posix.Attr{{Name: "user.r", Value: []byte("v")}}}
 	sum := totals{bytes: 10, files: 11, symlinks: 12, dirs: 13, marked: 14}
-	h, got, gotSum, err := decodeDir(encodeDir(t, self, want, sum, timespec{3, 4}))
+	h, got, gotSum, err := decodeDir(encodeDir(t, self, want, sum, posix.Time{Sec: 3, Nsec: 4}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +104,7 @@ func TestADirectoryObjectIsReadAsItWasWritten(t *testing.T) {
 
 func TestStockKopiaReadsADirectoryObject(t *testing.T) {
 	want := oddEntries(t)
-	raw := encodeDir(t, nil, want, totals{files: 1}, timespec{3, 4})
+	raw := encodeDir(t, nil, want, totals{files: 1}, posix.Time{Sec: 3, Nsec: 4})
 	var stock snapshot.DirManifest
 	if err := json.Unmarshal(raw, &stock); err != nil {
 		t.Fatal(err)
@@ -144,7 +146,7 @@ func TestNamesThatKopiaCannotKeepGetUniqueStandIns(t *testing.T) {
 }
 
 func TestDamagedDirectoryObjectsAreRefused(t *testing.T) {
-	good := string(encodeDir(t, nil, oddEntries(t), totals{}, timespec{}))
+	good := string(encodeDir(t, nil, oddEntries(t), totals{}, posix.Time{}))
 	for name, raw := range map[string]string{
 		"empty":                    "",
 		"cut off":                  good[:len(good)-20],
@@ -167,19 +169,19 @@ func TestDamagedDirectoryObjectsAreRefused(t *testing.T) {
 }
 
 func FuzzDirectoryDecoder(f *testing.F) {
-	f.Add(encodeDir(f, nil, oddEntries(f), totals{}, timespec{}))
-	f.Add(encodeDir(f, &entry{name: "/", kind: kindDir, object: someObject(f, "k00")}, nil, totals{}, timespec{}))
+	f.Add(encodeDir(f, nil, oddEntries(f), totals{}, posix.Time{}))
+	f.Add(encodeDir(f, &entry{name: "/", kind: kindDir, object: someObject(f, "k00")}, nil, totals{}, posix.Time{}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		h, entries, sum, err := decodeDir(raw)
 		if err != nil {
 			return
 		}
 		// What was accepted must survive being written and read again.
-		again, _, _, err := decodeDir(encodeDir(t, h.self, nil, sum, timespec{}))
+		again, _, _, err := decodeDir(encodeDir(t, h.self, nil, sum, posix.Time{}))
 		if err != nil || !reflect.DeepEqual(again.self, h.self) {
 			t.Fatalf("self %+v became %+v: %v", h.self, again.self, err)
 		}
-		_, twice, _, err := decodeDir(encodeDir(t, nil, entries, sum, timespec{}))
+		_, twice, _, err := decodeDir(encodeDir(t, nil, entries, sum, posix.Time{}))
 		if err != nil || len(twice) != len(entries) {
 			t.Fatalf("%d entries became %d: %v", len(entries), len(twice), err)
 		}
