@@ -37,7 +37,7 @@ func Vandalise(root string, seed uint64, n int) (changes int, err error) {
 			if err == nil {
 				changes++
 			} else if !excusable(err) {
-				return changes, fmt.Errorf("vandalise %s: %w", root, err)
+				return changes, fmt.Errorf("vandalise %s: %#v", root, err)
 			}
 		}
 	}
