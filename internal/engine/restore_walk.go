@@ -157,7 +157,7 @@ func (w *walker) entry(ctx context.Context, d *targetDir, fd int, e *entry) erro
 		}
 	}
 	if e.mark == markNone && j.exists && proven(e, &j.st) && w.mayKeep(j) {
-		return w.settle(j, nil)
+		return w.end(ctx, j, nil)
 	}
 	return w.plan.add(ctx, j)
 }
