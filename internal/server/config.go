@@ -18,7 +18,7 @@ import (
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
-	yamlv3 "go.yaml.in/yaml/v3"
+	yamltext "go.yaml.in/yaml/v3"
 
 	"abaca"
 )
@@ -130,7 +130,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 			return Config{}, fmt.Errorf("the environment variable %s names no setting", name)
 		}
 		var v any
-		if err := yamlv3.Unmarshal([]byte(value), &v); err != nil {
+		if err := yamltext.Unmarshal([]byte(value), &v); err != nil {
 			return Config{}, fmt.Errorf("the environment variable %s is not YAML", name) // without the value: it may be a secret
 		}
 		if err := k.Load(confmap.Provider(map[string]any{key: v}, "."), nil); err != nil {
