@@ -191,7 +191,9 @@ func TestQuotasAreTheSumOfTheRowsAllAlong(t *testing.T) {
 	used := func(wantShares, wantBackups float64) {
 		t.Helper()
 		q := s.Must(200, "quota_set", "GET", "/quota-sets/admin/detail", nil)
-		for name, want := range object{"shares": wantShares, "gigabytes": wantShares, "backups": wantBackups, "backup_gigabytes": wantBackups} {
+		for name, want := range map[string]float64{
+			"shares": wantShares, "gigabytes": wantShares, "backups": wantBackups, "backup_gigabytes": wantBackups,
+		} {
 			if got := q[name].(object)["in_use"]; got != want {
 				t.Errorf("%s: %v in use, want %v", name, got, want)
 			}
