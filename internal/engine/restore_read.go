@@ -45,6 +45,12 @@ func (k kopiaReader) one(ctx context.Context, c chunk, use func([]byte) error) e
 
 func (k kopiaReader) content(ctx context.Context, id content.ID, length int64) ([]byte, error) {
 	data, err := k.repository.ContentReader().GetContent(ctx, id)
+	if err != nil && ctx.Err() == nil {
+		// Maintenance elsewhere may have moved it to another pack since the index was read.
+		if rerr := k.repository.Refresh(ctx); rerr == nil {
+			data, err = k.repository.ContentReader().GetContent(ctx, id)
+		}
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -88,4 +94,14 @@ func contentHashes(f *format.Manager) (func() contentHash, error) {
 		return nil, fmt.Errorf("make the content hash: %w", err)
 	}
 	return func() contentHash { return contentHash{hasher: hasher.Clone()} }, nil
+}
+
+// readers returns a maker of readers for workers: of packs directly where their format is known, of Kopia's way where not.
+func readers(r repo.DirectRepository) func() contentReader {
+	k := kopiaReader{r}
+	secret, err := packSecret(r.FormatManager())
+	if err != nil {
+		return func() contentReader { return k }
+	}
+	return func() contentReader { return newPackReader(k, secret) }
 }

@@ -28,7 +28,7 @@ func restoreInto(t testing.TB, r repo.DirectRepository, id object.ID, all totals
 	if err != nil {
 		t.Fatal(err)
 	}
-	re := newRestorer(r, func() contentReader { return kopiaReader{r} }, hashes)
+	re := newRestorer(r, readers(r), hashes)
 	report, err := restoreTree(context.Background(), re, &abaca.Volume{Root: dir}, id, all, func(abaca.Progress) {}, slog.New(slog.DiscardHandler))
 	if err == nil && (re.tally.files.Load() != all.entries() || re.tally.bytes.Load() != all.bytes) {
 		t.Errorf("progress ended at %d of %d files, %d of %d bytes", re.tally.files.Load(), all.entries(), re.tally.bytes.Load(), all.bytes)
