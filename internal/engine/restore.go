@@ -35,7 +35,7 @@ type restorer struct {
 	contents func() contentReader // one for each worker
 	hash     func() contentHash   // nil where contents are not named by a hash known here
 	dirs     *dirCache
-	links    *linkTable
+	links    *linkGroups
 	tally    tally
 	tasks    chan task
 	workers  int
@@ -49,7 +49,7 @@ type restorer struct {
 func newRestorer(src source, contents func() contentReader, hash func() contentHash) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, dirs: newDirCache(idleDirs), links: newLinkTable(),
+		source: src, contents: contents, hash: hash, dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()),
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
