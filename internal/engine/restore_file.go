@@ -47,16 +47,16 @@ func (r *restorer) settle(j *job, err error) error {
 		r.tally.marked(j)
 	}
 	if j.e.kind == kindFile {
-		r.tally.bytes.Add(j.e.size - j.counted.Load())
+		r.meter.do(0, j.e.size-j.counted.Load())
 	}
-	r.tally.files.Add(1)
+	r.meter.do(1, 0)
 	return r.finishJob(j.dir)
 }
 
 // count lets progress move while a large file is on its way.
 func (r *restorer) count(j *job, bytes int64) {
 	j.counted.Add(bytes)
-	r.tally.bytes.Add(bytes)
+	r.meter.do(0, bytes)
 }
 
 // end is settle for a job that others may wait for.

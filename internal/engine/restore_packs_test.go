@@ -59,10 +59,7 @@ func TestContentsReadFromPacksAreWhatKopiaReads(t *testing.T) {
 
 func TestContentHashesAreKopias(t *testing.T) {
 	r := newRepository(t)
-	hashes, err := contentHashes(r.FormatManager())
-	if err != nil {
-		t.Fatal(err)
-	}
+	hashes := contentHashes(r.FormatManager())
 	h := hashes()
 	for _, p := range writeContents(t, r) {
 		data, err := r.ContentReader().GetContent(context.Background(), p.at.ContentID)
