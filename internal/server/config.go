@@ -117,7 +117,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	}
 	if path != "" {
 		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return Config{}, fmt.Errorf("configuration file %s: %w", path, err)
+			return Config{}, fmt.Errorf("configuration file %s: %s", path, oneLine(err))
 		}
 	}
 	for _, entry := range environ {
@@ -146,13 +146,16 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc()),
 	}})
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", errors.New(strings.Join(strings.Fields(err.Error()), " ")))
+		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
 	if err := c.complete(); err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
 	return c, nil
 }
+
+// oneLine folds the lists that parsers make of their errors.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // complete fills in what depends on the machine or on other settings, and checks the whole.
 func (c *Config) complete() (err error) {

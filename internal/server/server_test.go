@@ -51,9 +51,6 @@ func TestFilesSurviveBackupVandalismAndRestore(t *testing.T) {
 	if err := torture.Grow(s.Share(share), 1, files); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := torture.Plant(filepath.Join(s.Share(share), "hard to keep")); err != nil {
-		t.Fatal(err)
-	}
 	backup := s.NewBackup(share)
 	kept := filepath.Join(t.TempDir(), "kept")
 	copyTree(t, s.Share(share), kept)
@@ -70,6 +67,30 @@ func TestFilesSurviveBackupVandalismAndRestore(t *testing.T) {
 	if sh["source_backup_id"] != backup {
 		t.Errorf("source_backup_id is %v", sh["source_backup_id"])
 	}
+}
+
+func TestATreeThatIsHardToKeepIsKept(t *testing.T) {
+	s := serve.Start(t)
+	share := s.NewShare("docs")
+	kept := t.TempDir() // planted anew, since no tool copies all of it
+	if err := os.Chmod(kept, 0o777); err != nil { // as a share is made
+		t.Fatal(err)
+	}
+	for _, root := range []string{s.Share(share), kept} {
+		missing, err := torture.Plant(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range missing {
+			t.Logf("the tree has no %s", m)
+		}
+	}
+	backup := s.NewBackup(share)
+	if _, err := torture.Vandalise(s.Share(share), 2, 100); err != nil {
+		t.Fatal(err)
+	}
+	s.Restore(backup)
+	equal(t, kept, s.Share(share))
 }
 
 func TestABackupOfWhatHasNotChangedStoresNextToNothing(t *testing.T) {
