@@ -72,7 +72,7 @@ func TestFilesSurviveBackupVandalismAndRestore(t *testing.T) {
 func TestATreeThatIsHardToKeepIsKept(t *testing.T) {
 	s := serve.Start(t)
 	share := s.NewShare("docs")
-	kept := t.TempDir() // planted anew, since no tool copies all of it
+	kept := t.TempDir()                           // planted anew, since no tool copies all of it
 	if err := os.Chmod(kept, 0o777); err != nil { // as a share is made
 		t.Fatal(err)
 	}
