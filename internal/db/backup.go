@@ -20,7 +20,7 @@ type BackupFilter struct {
 	Host, Topic     *string
 }
 
-const nameOrder = "lower(coalesce(display_name, ''))"
+// descriptionOrder sorts as name_key does, without an index: nobody pages through many backups by description.
 const descriptionOrder = "lower(coalesce(display_description, ''))"
 
 var backups = table[abaca.Backup]{
@@ -33,7 +33,7 @@ var backups = table[abaca.Backup]{
 		"id": "id", "status": "status", "size": "size", "share_id": "share_id", "project_id": "project_id",
 		"user_id": "user_id", "progress": "progress", "restore_progress": "restore_progress",
 		"created_at": "created_at", "updated_at": "updated_at",
-		"name": nameOrder, "display_name": nameOrder,
+		"name": "name_key", "display_name": "name_key",
 		"description": descriptionOrder, "display_description": descriptionOrder,
 		"host": "coalesce(host, '')", "topic": "coalesce(topic, '')", "backup_type": "coalesce(backup_type, '')",
 		"availability_zone": "zone", "availability_zone_id": "zone", "fail_reason": "fail_reason",

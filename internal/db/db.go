@@ -113,20 +113,15 @@ func (db *DB) Transact(ctx context.Context, f func(*Tx) error) error {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	if err := f(&Tx{reader{tx}}); err != nil {
-		return errors.Join(err, ignoreDone(tx.Rollback()))
+		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) { // a cancelled context has rolled back already
+			return errors.Join(err, rerr)
+		}
+		return err
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit transaction: %w", err)
 	}
 	return nil
-}
-
-// ignoreDone drops the error of rolling back what a cancelled context has rolled back already.
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
 }
 
 // exec runs a statement and returns how many rows it changed: for a conditional UPDATE, the verdict.

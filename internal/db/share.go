@@ -35,7 +35,7 @@ var shares = table[abaca.Share]{
 	sort: map[string]string{
 		"id": "id", "status": "status", "size": "size", "share_proto": "proto", "project_id": "project_id",
 		"created_at": "created_at", "updated_at": "updated_at", "share_type_id": "share_type_id", "share_type": "share_type_id",
-		"name": nameOrder, "display_name": nameOrder, "host": "backend", "snapshot_id": "snapshot_id",
+		"name": "name_key", "display_name": "name_key", "host": "backend", "snapshot_id": "snapshot_id",
 		"availability_zone": "zone", "availability_zone_id": "zone", "user_id": "user_id", "is_public": "is_public",
 		"description": descriptionOrder, "display_description": descriptionOrder,
 	},

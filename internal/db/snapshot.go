@@ -27,7 +27,7 @@ var snapshots = table[abaca.Snapshot]{
 	scan: scanSnapshot,
 	sort: map[string]string{
 		"id": "id", "status": "status", "size": "share_size", "share_size": "share_size", "share_id": "share_id", "project_id": "project_id",
-		"created_at": "created_at", "updated_at": "updated_at", "name": nameOrder, "display_name": nameOrder,
+		"created_at": "created_at", "updated_at": "updated_at", "name": "name_key", "display_name": "name_key",
 		"description": descriptionOrder, "display_description": descriptionOrder, "user_id": "user_id",
 	},
 }
