@@ -66,7 +66,8 @@ func newBackupCreate(r *remote) *cobra.Command {
 // awaitBackup waits until a new backup is available and returns it as it is then.
 func awaitBackup(cmd *cobra.Command, c *client.Client, backup *client.Backup) (*client.Backup, error) {
 	what := label("backup", backup.Name, backup.ID)
-	err := newWaiter(cmd.ErrOrStderr()).wait(cmd.Context(), what, func(ctx context.Context) (state, error) {
+	w := newWaiter(cmd.ErrOrStderr())
+	err := w.wait(cmd.Context(), what, func(ctx context.Context) (state, error) {
 		latest, err := c.Backup(ctx, backup.ID)
 		if err != nil {
 			return state{}, err
@@ -77,6 +78,9 @@ func awaitBackup(cmd *cobra.Command, c *client.Client, backup *client.Backup) (*
 		}
 		return state{backup.Status, backup.Progress, backup.Status == "available"}, nil
 	})
+	if err == nil {
+		err = w.note(cmd.Context(), c, backup.ShareID, backup.CreatedAt)
+	}
 	return backup, err
 }
 
@@ -269,7 +273,8 @@ func awaitRestore(cmd *cobra.Command, c *client.Client, backup *client.Backup, s
 	if before == "" {
 		before = backup.CreatedAt
 	}
-	return newWaiter(cmd.ErrOrStderr()).wait(cmd.Context(), what, func(ctx context.Context) (state, error) {
+	w := newWaiter(cmd.ErrOrStderr())
+	err := w.wait(cmd.Context(), what, func(ctx context.Context) (state, error) {
 		b, err := c.Backup(ctx, backup.ID)
 		if err != nil {
 			return state{}, err
@@ -286,6 +291,10 @@ func awaitRestore(cmd *cobra.Command, c *client.Client, backup *client.Backup, s
 		}
 		return state{b.Status, b.RestoreProgress, false}, nil
 	})
+	if err != nil {
+		return err
+	}
+	return w.note(cmd.Context(), c, share, before)
 }
 
 func newBackupDelete(r *remote) *cobra.Command {

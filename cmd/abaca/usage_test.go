@@ -4,18 +4,10 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 )
 
 // Nothing listens at this endpoint: a command line that is wrong must be refused before anyone is asked.
 const nowhere = "http://127.0.0.1:1"
-
-// clientCommands is a root with the commands that talk to a server.
-func clientCommands() *cobra.Command {
-	root := &cobra.Command{Use: "abaca", SilenceErrors: true, SilenceUsage: true}
-	return group(root, newShareCommand(), newBackupCommand())
-}
 
 func TestExitCodes(t *testing.T) {
 	tests := []struct {
@@ -54,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 	for _, test := range tests {
 		t.Run("abaca "+test.line, func(t *testing.T) {
 			t.Setenv("ABACA_ENDPOINT", nowhere)
-			root := clientCommands()
+			root := newRootCommand()
 			root.SetArgs(strings.Fields(test.line))
 			var out bytes.Buffer
 			root.SetOut(&out)

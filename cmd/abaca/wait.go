@@ -96,6 +96,18 @@ func failed(ctx context.Context, c *client.Client, what, status, share, after st
 	return &failure{what: what, status: status, reason: reason}
 }
 
+// note prints what the server told its users about work that succeeded, such as files that could not be read.
+func (w waiter) note(ctx context.Context, c *client.Client, share, after string) error {
+	text, err := c.LatestMessage(ctx, share, after)
+	if err != nil {
+		return fmt.Errorf("asking for messages: %w", err)
+	}
+	if text != "" {
+		fmt.Fprintln(w.stderr, printable(text))
+	}
+	return nil
+}
+
 // untilGone looks at something that is being deleted. A share or backup that is not found is gone.
 func untilGone(what string, status func(context.Context) (string, error)) func(context.Context) (state, error) {
 	return func(ctx context.Context) (state, error) {

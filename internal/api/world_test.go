@@ -24,14 +24,14 @@ import (
 // so that what is asked for stays as it is right after the answer.
 type world struct {
 	*httptest.Server
-	t      *testing.T
+	t      testing.TB
 	file   string // of the database
 	ids    map[string]string
 	client *http.Client
 }
 
 // newWorld makes the database that others are copies of.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, file: filepath.Join(t.TempDir(), "world.sqlite"), ids: map[string]string{}}
 	data, err := os.ReadFile("testdata/ids.json")
@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // copy serves a copy of the world.
-func (w *world) copy(t *testing.T, noAuth bool) *world {
+func (w *world) copy(t testing.TB, noAuth bool) *world {
 	t.Helper()
 	c := &world{t: t, file: filepath.Join(t.TempDir(), "copy.sqlite"), ids: w.ids}
 	data, err := os.ReadFile(w.file)
