@@ -80,3 +80,38 @@ func seek(fd int, off int64, whence int) (pos int64, err error) {
 	})
 	return pos, err
 }
+
+// CopyRange copies a range of one file to the same place in another inside the kernel, which shares the blocks where
+// the file system can, and otherwise through a buffer. The end of the source ends it early without an error.
+func CopyRange(from, to int, off, length int64) error {
+	in, out := off, off
+	for length > 0 {
+		n, err := unix.CopyFileRange(from, &in, to, &out, int(min(length, 1<<30)), 0)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EXDEV || err == unix.EINVAL || err == unix.ENOSYS || err == unix.EOPNOTSUPP:
+			return copyBuffered(from, to, in, length)
+		case err != nil:
+			return err
+		case n == 0:
+			return nil
+		}
+		length -= int64(max(n, 0))
+	}
+	return nil
+}
+
+func copyBuffered(from, to int, off, length int64) error {
+	buf := make([]byte, min(length, 256<<10))
+	for length > 0 {
+		n, err := ReadAt(from, buf[:min(length, int64(len(buf)))], off)
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := WriteAt(to, buf[:n], off); err != nil {
+			return err
+		}
+		off, length = off+int64(n), length-int64(n)
+	}
+	return nil
+}

@@ -10,7 +10,7 @@ import (
 // beneath is how every path is resolved: see openat2(2).
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 
-// OpenDir opens the directory at path, one or more components below dir, for reading. Mount points on the way are
+// OpenDir opens the directory at path, one or more components below dir, or "." for dir itself, for reading. Mount points on the way are
 // crossed; a symbolic link gives ELOOP or ENOTDIR.
 func OpenDir(dir int, path string) (int, error) {
 	return openBeneath(dir, path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -121,7 +121,7 @@ func openStepwise(dir int, path string, flags int, mode uint32) (int, error) {
 	}()
 	for {
 		name, rest, more := strings.Cut(path, "/")
-		if err := CheckName(name); err != nil {
+		if err := CheckName(name); err != nil && path != "." {
 			return -1, unix.EXDEV // what openat2 says of an attempt to leave
 		}
 		stepFlags, stepMode := flags, mode

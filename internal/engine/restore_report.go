@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"abaca"
+)
+
+// maxDetail is how many lines of detail a report has.
+const maxDetail = 50
+
+// A tally counts what a restore does, from several goroutines.
+type tally struct {
+	files, bytes atomic.Int64 // done
+	stored       atomic.Int64 // bytes written
+
+	mu         sync.Mutex
+	changed    int64 // entries that were saved while they changed
+	unreadable int64 // entries whose attributes could not all be set, or that were saved without their content
+	failed     int64 // entries that are not as they were saved
+	damaged    bool  // saved data was not readable
+	first      error // of the failed
+	detail     []string
+}
+
+// note adds a line of detail.
+func (t *tally) note(path, format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line(path, fmt.Sprintf(format, args...))
+}
+
+func (t *tally) line(path, text string) {
+	if path == "" {
+		path = "."
+	}
+	switch {
+	case len(t.detail) < maxDetail:
+		t.detail = append(t.detail, fmt.Sprintf("%q: %s", path, text))
+	case len(t.detail) == maxDetail:
+		t.detail = append(t.detail, "and more")
+	}
+}
+
+// incomplete counts an entry whose content is right but not all of its attributes.
+func (t *tally) incomplete(path string, problems []string) {
+	if len(problems) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unreadable++
+	t.line(path, strings.Join(problems, "; "))
+}
+
+// marked counts an entry that is restored but was not saved as it should have been.
+func (t *tally) marked(j *job) {
+	switch j.e.mark {
+	case markUnreadable:
+		t.incomplete(j.path(), []string{"was saved without its content"})
+	case markAttributes:
+		t.incomplete(j.path(), []string{"was saved without all of its extended attributes"})
+	case markChanged:
+		t.mu.Lock()
+		t.changed++
+		t.mu.Unlock()
+		t.note(j.path(), "changed while it was saved")
+	}
+}
+
+// fail counts an entry that could not be restored; the others go on.
+func (t *tally) fail(path string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed++
+	if errors.Is(err, errDamaged) {
+		t.damaged = true
+	}
+	if t.first == nil {
+		t.first = fmt.Errorf("restore %q: %w", path, err)
+	}
+	t.line(path, err.Error())
+}
+
+// result is the error at the end of a restore that went through the whole tree.
+func (t *tally) result() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%d entries could not be restored:\n%s", t.failed, strings.Join(t.detail, "\n"))
+	err := t.first
+	if t.damaged {
+		err = fmt.Errorf("%w: %w", abaca.ErrPermanent, err)
+	}
+	return &abaca.Reason{Text: text, Err: err}
+}
+
+// errDamaged says that saved data is missing or does not decode.
+var errDamaged = errors.New("saved data is damaged")
+
+// fatal tells errors that meet every file from those that meet one, and words the former for the tenant; nil for the latter.
+func fatal(err error) error {
+	text := ""
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		text = "the share's file system is full"
+	case errors.Is(err, unix.EDQUOT):
+		text = "the share's quota is used up"
+	case errors.Is(err, unix.EROFS):
+		text = "the share's file system is read-only"
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.ESTALE):
+		text = "the share's file system failed"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		return err
+	default:
+		return nil
+	}
+	return &abaca.Reason{Text: text, Err: err}
+}
