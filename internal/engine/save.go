@@ -88,7 +88,7 @@ type saver struct {
 	queue    *schedule
 	progress meter
 	marks    markList
-	links    linkTable
+	links    readFiles
 	zeros    zeroCache
 
 	empty    object.ID // an object of no bytes
