@@ -175,6 +175,11 @@ func TestABtrfsSnapshotIsStillWhileTheShareChanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if err := vol.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 		if !vol.Still {
 			t.Fatal("the volume is not still")
 		}
