@@ -225,7 +225,7 @@ func (c *Config) level() (level slog.Level, err error) {
 
 // Logger makes the logger that the configuration asks for, writing to standard error.
 func (c *Config) Logger() *slog.Logger {
-	level, _ := c.level() //nolint:errcheck // the configuration has been checked
+	level, _ := c.level() // the configuration has been checked
 	options := &slog.HandlerOptions{Level: level}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
