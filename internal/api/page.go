@@ -81,11 +81,11 @@ func (q *request) links(collection, id string) []object {
 	}
 }
 
-// texts reads the filters on names and descriptions, which all lists have.
+// texts reads the filters on names and descriptions, which all lists have, under either of the names that clients use.
 func (q *request) texts() db.TextFilter {
 	return db.TextFilter{
-		Name: q.param("name"), Description: q.param("description"),
-		NameLike: q.param("name~"), DescriptionLike: q.param("description~"),
+		Name: q.param("name", "display_name"), Description: q.param("description", "display_description"),
+		NameLike: q.param("name~", "display_name~"), DescriptionLike: q.param("description~", "display_description~"),
 	}
 }
 
