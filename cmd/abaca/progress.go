@@ -71,16 +71,25 @@ func newBar(what string, options ...mpb.ContainerOption) *bar {
 	b := &bar{all: mpb.New(options...), pace: make(chan pace, 1)}
 	b.pace <- pace{percent: unknown, first: unknown}
 	text := func(words func(pace) string) decor.Decorator {
-		return decor.Any(func(decor.Statistics) string {
-			p := <-b.pace
-			b.pace <- p
-			return words(p)
-		})
+		return decor.Any(func(decor.Statistics) string { return words(b.seen()) })
 	}
-	b.one = b.all.New(100, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
+	style := mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]").Build()
+	fill := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+		if b.seen().percent == unknown {
+			return nil // an empty bar would look like work that does not begin
+		}
+		return style.Fill(w, s)
+	})
+	b.one = b.all.MustAdd(100, fill,
 		mpb.PrependDecorators(decor.Name(what+" "), text(pace.done)),
 		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_GO), text(pace.outlook)))
 	return b
+}
+
+func (b *bar) seen() pace {
+	p := <-b.pace
+	b.pace <- p
+	return p
 }
 
 func (b *bar) update(status string, percent int) {
