@@ -148,7 +148,7 @@ func (rs routes) actionOf(q *request) (*route, error) {
 
 // argument returns what the body's action is given.
 func (q *request) argument(action string) any {
-	body, _, _ := q.decode() //nolint:errcheck // it has been decoded to find the action
+	body, _, _ := q.decode() // it has been decoded before, to find the action
 	o, _ := body.(object)
 	return o[action]
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/kopia/kopia/fs"
+
 	"abaca/internal/posix"
 )
 
@@ -277,4 +279,10 @@ func unixMode(m os.FileMode) uint16 {
 		mode |= 0o1000
 	}
 	return mode
+}
+
+// stockTime is what Kopia is told of a time; see minStockSecond.
+func stockTime(t posix.Time) fs.UTCTimestamp {
+	sec := min(max(t.Sec, minStockSecond), maxStockSecond)
+	return fs.UTCTimestampFromTime(time.Unix(sec, int64(t.Nsec)))
 }

@@ -94,7 +94,7 @@ func (r *restorer) dressNew(j *job) error {
 			return fmt.Errorf("set the size: %w", err)
 		}
 	}
-	problems, err := openInode(j.out).dress(&j.e, posix.Stat{}, true)
+	problems, err := openSubject(j.out).dress(&j.e, posix.Stat{}, true)
 	r.tally.incomplete(j.path(), problems)
 	return err
 }
@@ -133,7 +133,7 @@ func (w *worker) compare(ctx context.Context, j *job) error {
 	if err := w.eachChunk(ctx, &j.e, p.chunk(ctx)); err != nil || p.begun {
 		return w.complete(ctx, j, err)
 	}
-	problems, err := w.dressExisting(openInode(old), &j.e, &j.st, j.path())
+	problems, err := w.dressExisting(openSubject(old), &j.e, &j.st, j.path())
 	w.tally.incomplete(j.path(), problems)
 	return err
 }

@@ -17,8 +17,7 @@ const maxDetail = 50
 
 // A tally counts what a restore does, from several goroutines.
 type tally struct {
-	files, bytes atomic.Int64 // done
-	stored       atomic.Int64 // bytes written
+	stored atomic.Int64 // bytes written
 
 	mu         sync.Mutex
 	changed    int64 // entries that were saved while they changed
@@ -101,6 +100,15 @@ func (t *tally) result() error {
 		err = fmt.Errorf("%w: %w", abaca.ErrPermanent, err)
 	}
 	return &abaca.Reason{Text: text, Err: err}
+}
+
+// report tells what was done, the size of the saved tree aside.
+func (t *tally) report() abaca.Report {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return abaca.Report{
+		Stored: t.stored.Load(), Changed: t.changed, Unreadable: t.unreadable, Detail: strings.Join(t.detail, "\n"),
+	}
 }
 
 // errDamaged says that saved data is missing or does not decode.

@@ -169,7 +169,7 @@ func (w *walker) enter(ctx context.Context, parent *targetDir, e *entry) error {
 	if err := w.ensureDir(ctx, d); err != nil {
 		return w.blame(ctx, d, w.finishJob(parent), err)
 	}
-	w.tally.files.Add(1)
+	w.meter.do(1, 0)
 	if e.mark == markUnreadable {
 		// What was in it is not known, so what is in it stays.
 		w.tally.incomplete(d.path(), []string{"was saved without its entries"})

@@ -18,7 +18,7 @@ import (
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
-	yamlv3 "go.yaml.in/yaml/v3"
+	yamltext "go.yaml.in/yaml/v3"
 
 	"abaca"
 )
@@ -117,7 +117,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	}
 	if path != "" {
 		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return Config{}, fmt.Errorf("configuration file %s: %w", path, err)
+			return Config{}, fmt.Errorf("configuration file %s: %s", path, oneLine(err))
 		}
 	}
 	for _, entry := range environ {
@@ -130,7 +130,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 			return Config{}, fmt.Errorf("the environment variable %s names no setting", name)
 		}
 		var v any
-		if err := yamlv3.Unmarshal([]byte(value), &v); err != nil {
+		if err := yamltext.Unmarshal([]byte(value), &v); err != nil {
 			return Config{}, fmt.Errorf("the environment variable %s is not YAML", name) // without the value: it may be a secret
 		}
 		if err := k.Load(confmap.Provider(map[string]any{key: v}, "."), nil); err != nil {
@@ -146,13 +146,16 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc()),
 	}})
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", errors.New(strings.Join(strings.Fields(err.Error()), " ")))
+		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
 	if err := c.complete(); err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
 	return c, nil
 }
+
+// oneLine folds the lists that parsers make of their errors.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // complete fills in what depends on the machine or on other settings, and checks the whole.
 func (c *Config) complete() (err error) {

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/kopia/kopia/repo/object"
+)
+
+// A baseReader walks through a directory object of the previous snapshot beside the sorted names of today.
+type baseReader struct {
+	object object.Reader // nil for no base
+	dec    *dirDecoder
+	entry  entry
+	valid  bool // entry has been read and not been passed
+	end    bool
+}
+
+// openBase opens a directory object for comparing; the empty id gives a reader of nothing.
+func (s *saver) openBase(ctx context.Context, id object.ID) (*baseReader, error) {
+	if id == object.EmptyID {
+		return &baseReader{end: true}, nil
+	}
+	r, err := s.w.session.OpenObject(ctx, id)
+	if err != nil {
+		return nil, baseError(ctx, err)
+	}
+	dec, err := newDirDecoder(r)
+	if err != nil {
+		r.Close()
+		return nil, baseError(ctx, err)
+	}
+	return &baseReader{object: r, dec: dec}, nil
+}
+
+func baseError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", errBase, err)
+}
+
+func (b *baseReader) close() {
+	if b.object != nil {
+		b.object.Close()
+	}
+}
+
+// peek returns the current entry, nil behind the last. It is valid until pass.
+func (b *baseReader) peek() (*entry, error) {
+	if b.valid {
+		return &b.entry, nil
+	}
+	if b.end {
+		return nil, nil
+	}
+	err := b.dec.next(&b.entry)
+	if errors.Is(err, io.EOF) {
+		b.end = true
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBase, err)
+	}
+	b.valid = true
+	return &b.entry, nil
+}
+
+func (b *baseReader) pass() { b.valid = false }
+
+// find passes all entries before name, says how many, and passes and returns that of this name, nil if there is none.
+func (b *baseReader) find(name []byte) (e *entry, between int, err error) {
+	for {
+		e, err = b.peek()
+		if e == nil || err != nil || e.name > string(name) {
+			return nil, between, err
+		}
+		b.pass()
+		if e.name == string(name) {
+			return e, between, nil
+		}
+		between++
+	}
+}
+
+// rest passes all entries that are left and says how many they were.
+func (b *baseReader) rest() (n int, err error) {
+	for {
+		e, err := b.peek()
+		if e == nil || err != nil {
+			return n, err
+		}
+		b.pass()
+		n++
+	}
+}
+
+// totals returns what the object says of itself; only valid behind the last entry.
+func (b *baseReader) totals() totals {
+	if b.dec == nil {
+		return totals{}
+	}
+	return b.dec.totals
+}

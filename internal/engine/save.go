@@ -1,0 +1,287 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/compression"
+	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"abaca"
+	"abaca/internal/posix"
+)
+
+// Save keeps the tree beneath vol.Root under req.ID and returns once that would survive a power loss. If a finished
+// snapshot of this id exists, it is returned as it is. What equals req.Parent is not read; a parent that is gone or
+// damaged costs time only. report is called about twice a second from one goroutine.
+//
+// Files that change while they are read, or cannot be read, are kept with a mark and counted in the report; they are
+// no errors.
+func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Ref, abaca.Report, error) {
+	r, release, err := e.pool.acquire(ctx, req.Project, create)
+	if err != nil {
+		return "", abaca.Report{}, err
+	}
+	defer release()
+	unlock, err := r.lockID(ctx, req.ID)
+	if err != nil {
+		return "", abaca.Report{}, err
+	}
+	defer unlock()
+	if err := r.kopia.Refresh(ctx); err != nil {
+		return "", abaca.Report{}, fmt.Errorf("refreshing the repository: %w", err)
+	}
+	done, _, err := finished(ctx, r.kopia, req.ID)
+	if err != nil {
+		return "", abaca.Report{}, err
+	}
+	if done != nil {
+		return abaca.Ref(req.ID), reportOf(done), nil
+	}
+	result, err := e.save(ctx, r, req, vol, report)
+	if errors.Is(err, errBase) {
+		r.log.Warn("saving without the previous snapshot", "id", req.ID, "error", err)
+		req.Parent = ""
+		result, err = e.save(ctx, r, req, vol, report)
+	}
+	if err != nil {
+		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, spaceReason(err))
+	}
+	return abaca.Ref(req.ID), result, nil
+}
+
+// spaceReason tells a tenant of a full repository in words.
+func spaceReason(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return &abaca.Reason{Text: "the storage of backups is full", Err: err}
+	}
+	return err
+}
+
+// reportOf says again what a finished save has said, as far as its manifest knows.
+func reportOf(m *snapshot.Manifest) abaca.Report {
+	s := m.RootEntry.DirSummary
+	if s == nil {
+		return abaca.Report{}
+	}
+	t := totals{files: s.TotalFileCount, symlinks: s.TotalSymlinkCount, dirs: s.TotalDirCount}
+	return abaca.Report{Files: t.entries(), Bytes: s.TotalFileSize, Unreadable: int64(s.IgnoredErrorCount)}
+}
+
+// A saver is one attempt to save one tree.
+type saver struct {
+	w     *writer
+	root  posix.Stat
+	still bool
+
+	kernelNow func() time.Time // the clock of change times
+
+	queue    *schedule
+	progress meter
+	marks    markList
+	links    linkTable
+	zeros    zeroCache
+
+	empty    object.ID // an object of no bytes
+	emptyDir object.ID
+
+	readers      chan struct{}        // limits how many goroutines read files
+	buffers      chan *[maxChunk]byte // of large files' chunks
+	dirBuffers   sync.Pool
+	smallBuffers sync.Pool
+
+	flushing sync.Mutex
+	flushed  atomic.Int64 // w.puts at the latest flush
+}
+
+// Limits of what one save does at a time. Reading waits for disks more than it uses processors.
+const (
+	workers      = 8
+	chunkBuffers = 8
+	flushPuts    = 200_000 // Kopia holds about half a kilobyte for every content until they are flushed
+)
+
+// save makes one attempt.
+func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Report, error) {
+	started := e.config.Now()
+	w, err := r.newWriter(ctx)
+	if err != nil {
+		return abaca.Report{}, err
+	}
+	defer w.session.Close(context.WithoutCancel(ctx))
+	s, root, err := newSaver(ctx, w, vol, e.kernelNow)
+	if err != nil {
+		return abaca.Report{}, err
+	}
+	if root.base, err = baseRoot(ctx, w.session, req.Parent); err != nil {
+		return abaca.Report{}, err
+	}
+	stop := s.progress.tell(ctx, report)
+	err = s.walk(ctx, root)
+	stop()
+	if err != nil {
+		return abaca.Report{}, err
+	}
+	var tree entry
+	root.own.fill(&tree, "/", 0)
+	tree.object, tree.totals = root.dirs[0].object, root.dirs[0].totals
+	if err := s.commit(ctx, newManifest(req, &tree, started, e.config.Now())); err != nil {
+		return abaca.Report{}, err
+	}
+	result := abaca.Report{Files: tree.totals.entries(), Bytes: tree.totals.bytes, Stored: w.stored.Load()}
+	s.marks.fillIn(&result)
+	return result, nil
+}
+
+// newWriter begins a write session. Nothing of it is seen by others until it is flushed.
+func (r *repository) newWriter(ctx context.Context) (*writer, error) {
+	key, err := r.kopia.DeriveKey("abaca chunks", 32)
+	if err != nil {
+		return nil, fmt.Errorf("deriving the chunker's key: %w", err)
+	}
+	w := &writer{codec: compression.Name(r.codec), gear: newGear([32]byte(key))}
+	options := repo.WriteSessionOptions{Purpose: "save", OnUpload: func(n int64) { w.stored.Add(n) }}
+	_, w.session, err = r.kopia.NewDirectWriter(context.WithoutCancel(ctx), options)
+	if err != nil {
+		return nil, fmt.Errorf("beginning to write: %w", err)
+	}
+	return w, nil
+}
+
+func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func() time.Time) (*saver, *node, error) {
+	s := &saver{
+		w: w, still: vol.Still, kernelNow: kernelNow, queue: newSchedule(),
+		readers: make(chan struct{}, max(workers, runtime.GOMAXPROCS(0))),
+		buffers: make(chan *[maxChunk]byte, chunkBuffers),
+	}
+	for range chunkBuffers {
+		s.buffers <- nil // made when first used
+	}
+	s.dirBuffers.New = func() any { b := make([]byte, 64<<10); return &b }
+	s.smallBuffers.New = func() any { return new([minChunk]byte) }
+	fd := int(vol.Root.Fd())
+	var err error
+	if s.root, err = posix.StatFD(fd); err != nil {
+		return nil, nil, fmt.Errorf("reading the root directory: %w", err)
+	}
+	if s.empty, err = w.put(ctx, "", nil); err != nil {
+		return nil, nil, err
+	}
+	none := w.newStream(ctx, prefixDirectory)
+	if err := newDirEncoder(none, header{}).close(totals{dirs: 1}, posix.Time{}); err != nil {
+		return nil, nil, err
+	}
+	if s.emptyDir, err = none.finish(); err != nil {
+		return nil, nil, err
+	}
+	return s, &node{fd: fd, dev: s.root.Dev}, nil
+}
+
+// baseRoot returns the directory object of the parent's root, or none if there is no such snapshot.
+func baseRoot(ctx context.Context, r repo.Repository, parent abaca.Ref) (object.ID, error) {
+	if parent == "" {
+		return object.EmptyID, nil
+	}
+	m, _, err := finished(ctx, r, string(parent))
+	if err != nil || m == nil {
+		return object.EmptyID, err
+	}
+	return m.RootEntry.ObjectID, nil
+}
+
+// walk discovers and saves the whole tree.
+func (s *saver) walk(ctx context.Context, root *node) error {
+	if _, err := s.discover(ctx, root); err != nil {
+		return err
+	}
+	if root.mark == markUnreadable {
+		return &abaca.Reason{Text: "the share's root directory cannot be read", Err: errors.New(s.marks.lines[0])}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, s.queue.stop)()
+	s.queue.discovered(root, false)
+	for range max(workers, runtime.GOMAXPROCS(0)) {
+		group.Go(func() error { return s.run(ctx) })
+	}
+	return group.Wait()
+}
+
+// commit makes a manifest, and all that it reaches, durable. It is the moment at which the snapshot exists.
+func (s *saver) commit(ctx context.Context, m *snapshot.Manifest) error {
+	if _, err := snapshot.SaveSnapshot(ctx, s.w.session, m); err != nil {
+		return fmt.Errorf("writing the manifest: %w", err)
+	}
+	id := m.Tags[tagID]
+	_, checkpoints, err := finished(ctx, s.w.session, id)
+	if err != nil {
+		return err
+	}
+	for _, c := range checkpoints {
+		if err := s.w.session.DeleteManifest(ctx, c.ID); err != nil {
+			return fmt.Errorf("deleting a checkpoint: %w", err)
+		}
+	}
+	if err := s.w.session.Flush(ctx); err != nil {
+		return fmt.Errorf("flushing: %w", err)
+	}
+	return nil
+}
+
+// breathe is called now and then between files.
+func (s *saver) breathe(ctx context.Context) error {
+	if s.w.puts.Load()-s.flushed.Load() < flushPuts || !s.flushing.TryLock() {
+		return nil
+	}
+	defer s.flushing.Unlock()
+	s.flushed.Store(s.w.puts.Load())
+	if err := s.w.session.Flush(ctx); err != nil {
+		return fmt.Errorf("flushing: %w", err)
+	}
+	return nil
+}
+
+// reader waits for a turn to read files, and returns how to give it back.
+func (s *saver) reader() (done func()) {
+	s.readers <- struct{}{}
+	return func() { <-s.readers }
+}
+
+func (s *saver) takeBuffer(ctx context.Context) ([]byte, error) {
+	select {
+	case b := <-s.buffers:
+		if b == nil {
+			b = new([maxChunk]byte)
+		}
+		return b[:], nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// giveBuffer takes back a buffer, or the beginning of one.
+func (s *saver) giveBuffer(b []byte) { s.buffers <- (*[maxChunk]byte)(b[:maxChunk]) }
+
+// lockID waits until no other Save in this process uses the id.
+func (r *repository) lockID(ctx context.Context, id string) (unlock func(), err error) {
+	for {
+		mine := make(chan struct{})
+		other, taken := r.saving.LoadOrStore(id, mine)
+		if !taken {
+			return func() { r.saving.Delete(id); close(mine) }, nil
+		}
+		select {
+		case <-other.(chan struct{}):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"abaca"
+)
+
+// A keyring wraps and unwraps the passwords of repositories with the server's master key.
+//
+// A wrapped password is: the version byte 1, 12 bytes of nonce, and the password sealed by AES-256-GCM with the
+// project's id as additional data, so that one project's password cannot be passed off as another's. Destroying that
+// file makes everything that the project has saved unreadable.
+type keyring struct{ aead cipher.AEAD }
+
+const (
+	wrapVersion    = 1
+	passwordLength = 32 // random bytes; the password itself is their base64
+)
+
+// errWrongKey says that a password was not wrapped with this master key for this project, or was damaged.
+var errWrongKey = errors.New("the master key does not open the key of this project")
+
+func newKeyring(master []byte) (keyring, error) {
+	block, err := aes.NewCipher(master)
+	if err != nil {
+		return keyring{}, fmt.Errorf("using the master key: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	return keyring{aead}, err
+}
+
+// additional is what the wrapping authenticates besides the password.
+func additional(project abaca.ProjectID) []byte {
+	return []byte("abaca repository password\x00" + string(project))
+}
+
+func (k keyring) wrap(project abaca.ProjectID, password string) []byte {
+	out := make([]byte, 1+k.aead.NonceSize(), 128)
+	out[0] = wrapVersion
+	rand.Read(out[1:])
+	return k.aead.Seal(out, out[1:], []byte(password), additional(project))
+}
+
+func (k keyring) unwrap(project abaca.ProjectID, wrapped []byte) (string, error) {
+	n := 1 + k.aead.NonceSize()
+	if len(wrapped) < n || wrapped[0] != wrapVersion {
+		return "", errWrongKey
+	}
+	password, err := k.aead.Open(nil, wrapped[1:n], wrapped[n:], additional(project))
+	if err != nil {
+		return "", errWrongKey
+	}
+	return string(password), nil
+}
+
+func newPassword() string {
+	raw := make([]byte, passwordLength)
+	rand.Read(raw)
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// writeDurably puts a small file in place in one step; it stays there through a power loss once this has returned.
+func writeDurably(path string, content []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	return err
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// makeDir makes a directory below an existing one, durably; one that is there already is no error.
+func makeDir(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}

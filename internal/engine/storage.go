@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/blob/filesystem"
+	"github.com/kopia/kopia/repo/blob/sharded"
+)
+
+// A fileStorage is Kopia's storage in a directory, with the one thing that it lacks: after PutBlob has returned, the
+// blob's name is as durable as its content, and so are the directories above it. Save may therefore say "saved" as
+// soon as Kopia has flushed: packs were put before the index that names them, and the index before the manifest's.
+//
+// Another kind of storage (a bucket, say) takes this one's place behind blob.Storage; see Engine.connect.
+type fileStorage struct {
+	blob.Storage
+	paths pather
+	root  string
+	now   func() time.Time
+
+	mu      sync.Mutex
+	durable map[string]bool // directories whose own names have been made durable
+}
+
+// A pather is what Kopia's file system storage can do besides being a blob.Storage.
+type pather interface {
+	GetShardedPathAndFilePath(ctx context.Context, id blob.ID) (dir, file string, err error)
+}
+
+func openFileStorage(ctx context.Context, root string, now func() time.Time) (*fileStorage, error) {
+	st, err := filesystem.New(context.WithoutCancel(ctx), &filesystem.Options{
+		Path:    root,
+		Options: sharded.Options{DirectoryShards: []int{1, 3}},
+	}, true)
+	if err != nil {
+		return nil, err
+	}
+	paths, ok := st.(pather)
+	if !ok {
+		return nil, errors.New("the storage does not tell where its blobs are")
+	}
+	return &fileStorage{Storage: st, paths: paths, root: root, now: now, durable: map[string]bool{root: true}}, nil
+}
+
+// PutBlob writes a blob and makes its name durable.
+func (s *fileStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	if opts.SetModTime.IsZero() {
+		opts.SetModTime = s.now() // maintenance compares the ages of blobs with the engine's clock
+	}
+	if err := s.Storage.PutBlob(ctx, id, data, opts); err != nil {
+		return err
+	}
+	dir, _, err := s.paths.GetShardedPathAndFilePath(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.sync(dir)
+}
+
+// sync makes a directory's entries durable and, the first time, its own name in the directory above.
+func (s *fileStorage) sync(dir string) error {
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	for ; !s.isDurable(dir); dir = filepath.Dir(dir) {
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.durable[dir] = true
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *fileStorage) isDurable(dir string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.durable[dir]
+}
+
+// path returns where a blob's file is.
+func (s *fileStorage) path(ctx context.Context, id blob.ID) (string, error) {
+	_, file, err := s.paths.GetShardedPathAndFilePath(ctx, id)
+	return file, err
+}
+
+// leftoverAge is how old an unfinished blob must be before it is taken for what a crash has left.
+const leftoverAge = 24 * time.Hour
+
+// removeLeftovers removes the temporary files of writes that never ended.
+func (s *fileStorage) removeLeftovers(ctx context.Context) error {
+	return filepath.WalkDir(s.root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if temporary, _ := filepath.Match("*"+sharded.CompleteBlobSuffix+".tmp.*", d.Name()); !temporary {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil || s.now().Sub(info.ModTime()) < leftoverAge {
+			return nil // it has just become a blob, or may still do so
+		}
+		return os.Remove(path)
+	})
+}
+
+// Kopia opens a repository through a registry of storage types, by name and from a file. abaca registers one type
+// that takes the storage from the context instead, so that a storage can be any Go value.
+type storageKey struct{}
+
+// storageType and storageOptions are what stands in the connection file.
+const storageType = "abaca"
+
+type storageOptions struct{}
+
+func withStorage(ctx context.Context, st blob.Storage) context.Context {
+	return context.WithValue(ctx, storageKey{}, st)
+}
+
+func storageFromContext(ctx context.Context, _ *storageOptions, _ bool) (blob.Storage, error) {
+	st, ok := ctx.Value(storageKey{}).(blob.Storage)
+	if !ok {
+		return nil, errors.New("abaca's repositories are opened by abaca; connect to their storage as a filesystem instead")
+	}
+	return st, nil
+}
+
+// ConnectionInfo names the storage type above.
+func (s *fileStorage) ConnectionInfo() blob.ConnectionInfo {
+	return blob.ConnectionInfo{Type: storageType, Config: &storageOptions{}}
+}
+
+// registerWithKopia tells Kopia of this package's storage type and its faster codec, once per process, because
+// Kopia's registries are plain maps.
+var registerWithKopia = sync.OnceFunc(func() {
+	blob.AddSupportedStorage(storageType, storageOptions{}, storageFromContext)
+	registerCodec()
+})

@@ -1,0 +1,301 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"abaca/internal/server"
+	"abaca/internal/test/serve"
+	"abaca/internal/test/torture"
+)
+
+// The crash test runs this test binary again as the server, which kills itself at a step.
+const (
+	crashDir  = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
+	crashStep = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		if err := serveUntilKilled(dir, os.Getenv(crashStep)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// serveUntilKilled prints its endpoint, then each step it comes to, a line each.
+func serveUntilKilled(dir, at string) error {
+	c, err := serve.Config(dir)
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
+		server.WithStep(func(_ context.Context, name string) error {
+			fmt.Println(name)
+			if name == at {
+				return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
+			return nil
+		}))
+	if err != nil {
+		return err
+	}
+	fmt.Println(s.Endpoint())
+	return s.Serve(context.Background())
+}
+
+// A process is a server in a process of its own and, after a crash, its successor.
+type process struct {
+	*serve.Client
+	t     *testing.T
+	dir   string
+	cmd   *exec.Cmd
+	steps []string      // that were come to; complete once ended is closed
+	ended chan struct{} // closed when the process has ended
+}
+
+func start(t *testing.T, dir, at string) *process {
+	t.Helper()
+	p := &process{t: t, dir: dir}
+	p.start(at)
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+func (p *process) start(at string) {
+	p.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashStep+"="+at)
+	cmd.Stderr = testLog{p.t}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		p.t.Fatalf("the server has not started: %v", cmd.Wait())
+	}
+	p.Client, p.cmd, p.steps, p.ended = serve.NewClient(p.t, lines.Text()), cmd, nil, make(chan struct{})
+	go func() {
+		for lines.Scan() {
+			p.steps = append(p.steps, lines.Text())
+		}
+		cmd.Wait() //nolint:errcheck // it was killed
+		close(p.ended)
+	}()
+}
+
+// kill ends the server as a power loss would, and returns the steps that it came to.
+func (p *process) kill() []string {
+	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	<-p.ended
+	return p.steps
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Logf("server: %s", strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// A stage is what one operation is done to.
+type stage struct {
+	*process
+	share, backup, snapshot string
+	kept                    string // a copy of the share's files as they were backed up
+}
+
+func (s *stage) files() string { return filepath.Join(s.dir, "shares", s.share) }
+
+// A deed is one operation: what has to be there before, the request that the server acknowledges, and what has to be true
+// once the work has ended, however often it was interrupted.
+type deed struct{ before, request, after func(*testing.T, *stage) }
+
+func withShare(t *testing.T, s *stage) {
+	s.share = s.NewShare("docs")
+	if err := torture.Grow(s.files(), 11, 150); err != nil {
+		t.Fatal(err)
+	}
+	s.kept = filepath.Join(t.TempDir(), "kept")
+	copyTree(t, s.files(), s.kept)
+}
+
+func withBackup(t *testing.T, s *stage) {
+	withShare(t, s)
+	s.backup = s.NewBackup(s.share)
+	if _, err := torture.Vandalise(s.files(), 12, 60); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func withSnapshot(t *testing.T, s *stage) {
+	withShare(t, s)
+	takeSnapshot(t, s)
+	s.AtRest("/snapshots/"+s.snapshot, "snapshot", "available")
+}
+
+func takeSnapshot(_ *testing.T, s *stage) {
+	s.snapshot = s.Must(202, "snapshot", "POST", "/snapshots", object{"snapshot": object{"share_id": s.share}})["id"].(string)
+}
+
+// intact restores the backup and finds the files as they were; a second restore changes nothing.
+func intact(t *testing.T, s *stage) {
+	s.AtRest("/share-backups/"+s.backup, "share_backup", "available")
+	s.AtRest("/shares/"+s.share, "share", "available")
+	for range 2 {
+		s.Restore(s.backup)
+		equal(t, s.kept, s.files())
+	}
+}
+
+var deeds = map[string]deed{
+	"create_share": {
+		before: func(*testing.T, *stage) {},
+		request: func(_ *testing.T, s *stage) {
+			s.share = s.Must(200, "share", "POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1}})["id"].(string)
+		},
+		after: func(t *testing.T, s *stage) {
+			s.AtRest("/shares/"+s.share, "share", "available")
+			if _, err := os.Stat(s.files()); err != nil {
+				t.Error(err)
+			}
+		},
+	},
+	"manage_share": {
+		before: func(t *testing.T, s *stage) {
+			if err := os.MkdirAll(filepath.Join(s.dir, "shares", "old"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		},
+		request: func(_ *testing.T, s *stage) {
+			s.share = s.Must(200, "share", "POST", "/shares/manage", object{"share": object{
+				"service_host": "abaca@local#local", "export_path": filepath.Join(s.dir, "shares", "old"), "protocol": "NFS",
+			}})["id"].(string)
+		},
+		after: func(t *testing.T, s *stage) {
+			if sh := s.AtRest("/shares/"+s.share, "share", "available"); sh["size"] != 1.0 {
+				t.Errorf("the size is %v", sh["size"])
+			}
+		},
+	},
+	"create_backup": {
+		before: withShare,
+		request: func(_ *testing.T, s *stage) {
+			body := object{"share_backup": object{"share_id": s.share}}
+			s.backup = s.Must(202, "share_backup", "POST", "/share-backups", body)["id"].(string)
+		},
+		after: intact,
+	},
+	"restore_backup": {
+		before: withBackup,
+		request: func(_ *testing.T, s *stage) {
+			s.Must(202, "restore", "POST", "/share-backups/"+s.backup+"/action", object{"restore": nil})
+		},
+		after: intact,
+	},
+	"delete_backup": {
+		before:  withBackup,
+		request: func(_ *testing.T, s *stage) { s.Must(202, "", "DELETE", "/share-backups/"+s.backup, nil) },
+		after: func(t *testing.T, s *stage) {
+			s.AtRest("/share-backups/"+s.backup, "share_backup", "gone")
+			s.Must(202, "", "DELETE", "/shares/"+s.share, nil)
+			s.AtRest("/shares/"+s.share, "share", "gone")
+		},
+	},
+	"create_snapshot": {
+		before:  withShare,
+		request: takeSnapshot,
+		after: func(_ *testing.T, s *stage) {
+			s.AtRest("/snapshots/"+s.snapshot, "snapshot", "available")
+		},
+	},
+	"delete_snapshot": {
+		before:  withSnapshot,
+		request: func(_ *testing.T, s *stage) { s.Must(202, "", "DELETE", "/snapshots/"+s.snapshot, nil) },
+		after: func(_ *testing.T, s *stage) {
+			s.AtRest("/snapshots/"+s.snapshot, "snapshot", "gone")
+		},
+	},
+	"delete_share": {
+		before:  withShare,
+		request: func(_ *testing.T, s *stage) { s.Must(202, "", "DELETE", "/shares/"+s.share, nil) },
+		after: func(t *testing.T, s *stage) {
+			s.AtRest("/shares/"+s.share, "share", "gone")
+			if _, err := os.Stat(s.files()); !os.IsNotExist(err) {
+				t.Errorf("the files are there: %v", err)
+			}
+		},
+	},
+}
+
+func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
+	var all []string
+	for name, d := range deeds {
+		s := &stage{process: start(t, t.TempDir(), "")}
+		d.before(t, s)
+		d.request(t, s)
+		d.after(t, s)
+		found := 0
+		for _, step := range s.kill() {
+			if strings.HasPrefix(step, name+": ") {
+				found++
+			}
+			if !slices.Contains(all, step) {
+				all = append(all, step)
+			}
+		}
+		if found == 0 {
+			t.Errorf("%s has no step at which it could be killed", name)
+		}
+	}
+	for _, step := range all {
+		t.Run(step, func(t *testing.T) {
+			name, _, _ := strings.Cut(step, ":")
+			d, ok := deeds[name]
+			if !ok {
+				t.Fatal("no deed comes to this step")
+			}
+			s := &stage{process: start(t, t.TempDir(), "")}
+			d.before(t, s)
+			s.kill()
+			s.start(step)
+			d.request(t, s)
+			<-s.ended
+			s.start("")
+			d.after(t, s)
+			quotasAreTheRows(t, s)
+		})
+	}
+}
+
+// quotasAreTheRows compares what is charged with what is there.
+func quotasAreTheRows(t *testing.T, s *stage) {
+	t.Helper()
+	charged := s.Must(200, "quota_set", "GET", "/quota-sets/admin/detail", nil)
+	for resource, list := range map[string]string{"shares": "shares", "backups": "share-backups", "snapshots": "snapshots"} {
+		_, answer := s.Do("GET", "/"+list, nil)
+		rows := len(answer[strings.ReplaceAll(list, "-", "_")].([]any))
+		if got := charged[resource].(object)["in_use"]; got != float64(rows) {
+			t.Errorf("%v %s are charged, and there are %d", got, resource, rows)
+		}
+	}
+}
