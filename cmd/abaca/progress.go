@@ -73,17 +73,26 @@ func newBar(what string, options ...mpb.ContainerOption) *bar {
 	text := func(words func(pace) string) decor.Decorator {
 		return decor.Any(func(decor.Statistics) string { return words(b.seen()) })
 	}
-	style := mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]").Build()
-	fill := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
-		if b.seen().percent == unknown {
-			return nil // an empty bar would look like work that does not begin
-		}
-		return style.Fill(w, s)
-	})
-	b.one = b.all.MustAdd(100, fill,
+	style := mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]")
+	b.one = b.all.New(100, filler{style.Build(), b},
 		mpb.PrependDecorators(decor.Name(what+" "), text(pace.done)),
 		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_GO), text(pace.outlook)))
 	return b
+}
+
+// A filler draws the bar itself. It draws nothing for work without a percentage: an empty bar looks like work that does not begin.
+type filler struct {
+	mpb.BarFiller
+	bar *bar
+}
+
+func (f filler) Build() mpb.BarFiller { return f }
+
+func (f filler) Fill(w io.Writer, s decor.Statistics) error {
+	if f.bar.seen().percent == unknown {
+		return nil
+	}
+	return f.BarFiller.Fill(w, s)
 }
 
 func (b *bar) seen() pace {
