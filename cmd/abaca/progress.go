@@ -42,12 +42,11 @@ func (l *lines) update(status string, percent int) {
 		return
 	}
 	l.status, l.percent = status, percent
-	elapsed := l.now().Sub(l.start).Round(time.Second)
-	if percent == unknown {
-		fmt.Fprintf(l.w, "%s: %s, %v\n", l.what, status, elapsed)
-		return
+	if percent != unknown {
+		status = fmt.Sprintf("%s %d%%", status, percent)
 	}
-	fmt.Fprintf(l.w, "%s: %s %d%%, %v\n", l.what, status, percent, elapsed)
+	//nolint:errcheck // the work does not depend on a line about it
+	fmt.Fprintf(l.w, "%s: %s, %v\n", l.what, status, l.now().Sub(l.start).Round(time.Second))
 }
 
 func (l *lines) finish() {}

@@ -90,10 +90,10 @@ func (f *failure) Error() string {
 // failed makes a failure with the reason that the server told its users, if it told one after a time.
 func failed(ctx context.Context, c *client.Client, what, status, share, after string) error {
 	reason, err := c.LatestMessage(ctx, share, after)
-	if err != nil {
-		reason = "" // the failure itself matters more than why its reason cannot be had
+	if err != nil || reason == "" {
+		return &failure{what: what, status: status} // the failure itself matters more than why its reason cannot be had
 	}
-	return &failure{what: what, status: status, reason: reason}
+	return &failure{what: what, status: status, reason: printable(reason)}
 }
 
 // note prints what the server told its users about work that succeeded, such as files that could not be read.
@@ -103,9 +103,9 @@ func (w waiter) note(ctx context.Context, c *client.Client, share, after string)
 		return fmt.Errorf("asking for messages: %w", err)
 	}
 	if text != "" {
-		fmt.Fprintln(w.stderr, printable(text))
+		_, err = fmt.Fprintln(w.stderr, printable(text))
 	}
-	return nil
+	return err
 }
 
 // untilGone looks at something that is being deleted. A share or backup that is not found is gone.
