@@ -153,7 +153,17 @@ func (s *Server) openBackends() (map[string]manager.Backend, error) {
 			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
 		}
 		s.closers = append(s.closers, d.Close)
-		backends[c.Name] = d
+		btrfs, err := d.OnBtrfs()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
+		case btrfs:
+			backends[c.Name] = &backend.Btrfs{Directory: d}
+		case c.Driver == "btrfs":
+			return nil, fmt.Errorf("back end %s: %s does not lie on btrfs", c.Name, c.Path)
+		default:
+			backends[c.Name] = d
+		}
 	}
 	return backends, nil
 }
@@ -215,7 +225,7 @@ func (c *Config) level() (level slog.Level, err error) {
 
 // Logger makes the logger that the configuration asks for, writing to standard error.
 func (c *Config) Logger() *slog.Logger {
-	level, _ := c.level() //nolint:errcheck // the configuration has been checked
+	level, _ := c.level() // the configuration has been checked
 	options := &slog.HandlerOptions{Level: level}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
