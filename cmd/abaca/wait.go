@@ -47,7 +47,7 @@ func (w waiter) wait(ctx context.Context, what string, look func(context.Context
 		s, err := look(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("no longer waiting for %s; the server goes on with it: %w", what, ctx.Err())
+			return &interruption{what: what, err: ctx.Err()}
 		case err == nil:
 			answered = time.Now()
 			show.update(s.status, s.percent)
@@ -65,6 +65,18 @@ func (w waiter) wait(ctx context.Context, what string, look func(context.Context
 		}
 	}
 }
+
+// An interruption is a wait that its user ended, as by Ctrl-C.
+type interruption struct {
+	what string
+	err  error
+}
+
+func (i *interruption) Error() string {
+	return "no longer waiting for " + i.what + "; the server goes on with it"
+}
+
+func (i *interruption) Unwrap() error { return i.err }
 
 // passing reports whether an error may go away by itself: no answer at all, or one that blames the server.
 func passing(err error) bool {
