@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -179,6 +180,19 @@ func truth(v any) (value, ok bool) {
 		return v.String() == "1", v.String() == "0" || v.String() == "1"
 	}
 	return false, false
+}
+
+// integer reads a 32-bit integer of at least least from a number or from text.
+func integer(v any, least int) (int, bool) {
+	var s string
+	switch v := v.(type) {
+	case json.Number:
+		s = v.String()
+	case string:
+		s = v
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	return int(n), err == nil && int(n) >= least
 }
 
 // query returns a parameter's value: the last one where it is repeated, as upstream.

@@ -70,7 +70,7 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this process alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{auth: auth.None{}, settle: settle}
+	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle}
 	for _, o := range options {
 		o(&p)
 	}
