@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/object"
@@ -52,7 +54,7 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 	if m == nil {
 		return abaca.Report{}, gone(ref, errors.New("no such snapshot"))
 	}
-	t := newRestorer(r.kopia, readers(r.kopia), contentHashes(r.kopia.FormatManager()))
+	t := newRestorer(r.kopia, readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
 	said := reportOf(m)
 	t.meter.find(said.Files, said.Bytes)
 	stop := t.meter.tell(ctx, report)
@@ -82,16 +84,20 @@ type restorer struct {
 	tasks    chan task
 	workers  int
 
+	mu    sync.Mutex
+	begun map[*job]struct{} // that have a new file which is not complete
+
 	tempPrefix string // of names that this run makes and that no saved tree has
 	temps      atomic.Uint64
 	seeds      [2]maphash.Seed
 }
 
 // newRestorer prepares a restore from src.
-func newRestorer(src source, contents func() contentReader, hash func() contentHash) *restorer {
+func newRestorer(src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, dirs: newDirCache(idleDirs), links: newLinkGroups(),
+		source: src, contents: contents, hash: hash, tally: tally{log: log}, begun: map[*job]struct{}{},
+		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()),
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
@@ -117,6 +123,7 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	}
 	top := &targetDir{self: st, fd: own, users: 1}
 	defer posix.Close(own)
+	defer r.abandon()
 
 	group, ctx := errgroup.WithContext(ctx)
 	for range r.workers {
