@@ -207,6 +207,26 @@ func TestAFullShareFailsInWords(t *testing.T) {
 	sameContent(t, filepath.Join(source, "large"), filepath.Join(target, "large"))
 }
 
+// Tenants restore because they have filled a share with the wrong things.
+func TestAShareFullOfWhatWillGoIsCleared(t *testing.T) {
+	source, target := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("SKIPPED: a small file system needs privileges: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(target, unix.MNT_DETACH) })
+	e := newEngine(t, t.TempDir())
+	must(t, os.WriteFile(filepath.Join(source, "a-new"), randomBytes(1, 1<<20), 0o600))
+	must(t, os.MkdirAll(filepath.Join(source, "dir/missing"), 0o700))
+	must(t, os.WriteFile(filepath.Join(source, "dir/larger"), randomBytes(2, 2<<20), 0o600))
+	ref, _ := mustSave(t, e, source, "one", "")
+	must(t, os.MkdirAll(filepath.Join(target, "dir"), 0o700))
+	must(t, os.WriteFile(filepath.Join(target, "dir/larger"), randomBytes(3, 1<<20), 0o600))
+	must(t, os.WriteFile(filepath.Join(target, "z-extra"), randomBytes(4, 5<<19), 0o600))
+	_, err := e.Restore(context.Background(), testProject, ref, volumeOf(t, target), nil)
+	must(t, err)
+	mustEqual(t, source, target)
+}
+
 func sameContent(t *testing.T, want, got string) {
 	t.Helper()
 	w, err := os.ReadFile(want)
