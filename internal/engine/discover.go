@@ -136,7 +136,7 @@ func (s *saver) lookUp(ctx context.Context, n *node) error {
 			return err
 		}
 		it.set(&st)
-		if n.parent == nil && s.isLostAndFound(name, &st) {
+		if n.parent == nil && isLostAndFound(&s.root, name, &st) {
 			it.state = stateGone
 			continue
 		}
@@ -151,10 +151,11 @@ func (s *saver) lookUp(ctx context.Context, n *node) error {
 	return nil
 }
 
-// isLostAndFound tells the directory that ext file systems keep for fsck; a tenant's own of that name is saved.
-func (s *saver) isLostAndFound(name string, st *posix.Stat) bool {
+// isLostAndFound tells the directory that ext file systems keep in their root for fsck, which is neither saved nor
+// removed; a tenant's own of that name is saved.
+func isLostAndFound(root *posix.Stat, name string, st *posix.Stat) bool {
 	const extRoot, extLostAndFound = 2, 11 // inode numbers that ext2, ext3 and ext4 fix
-	return name == "lost+found" && s.root.IsMount && s.root.Ino == extRoot && st.Ino == extLostAndFound &&
+	return name == "lost+found" && root.IsMount && root.Ino == extRoot && st.Ino == extLostAndFound &&
 		st.Type() == unix.S_IFDIR
 }
 

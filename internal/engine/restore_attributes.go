@@ -19,52 +19,52 @@ const (
 	ownerReadable = 0o600
 )
 
-// An inode is something whose attributes can be set: an open file or directory, or an entry that is never opened.
-type inode struct {
+// A subject is something whose attributes can be set: an open file or directory, or an entry that is never opened.
+type subject struct {
 	dir  int
 	name string
 	fd   int // -1 for what is reached by name
 }
 
-func openInode(fd int) inode                 { return inode{fd: fd} }
-func closedInode(dir int, name string) inode { return inode{dir: dir, name: name, fd: -1} }
-func (n inode) isOpen() bool                 { return n.fd >= 0 }
-func (n inode) chown(uid, gid uint32) error {
+func openSubject(fd int) subject                 { return subject{fd: fd} }
+func closedSubject(dir int, name string) subject { return subject{dir: dir, name: name, fd: -1} }
+func (n subject) isOpen() bool                   { return n.fd >= 0 }
+func (n subject) chown(uid, gid uint32) error {
 	if n.isOpen() {
 		return posix.Chown(n.fd, uid, gid)
 	}
 	return posix.ChownAt(n.dir, n.name, uid, gid)
 }
 
-func (n inode) chmod(mode uint32) error {
+func (n subject) chmod(mode uint32) error {
 	if n.isOpen() {
 		return posix.Chmod(n.fd, mode)
 	}
 	return posix.ChmodAt(n.dir, n.name, mode)
 }
 
-func (n inode) setMtime(t posix.Time) error {
+func (n subject) setMtime(t posix.Time) error {
 	if n.isOpen() {
 		return posix.SetMtime(n.fd, t)
 	}
 	return posix.SetMtimeAt(n.dir, n.name, t)
 }
 
-func (n inode) setAttr(a posix.Attr) error {
+func (n subject) setAttr(a posix.Attr) error {
 	if n.isOpen() {
 		return posix.SetAttr(n.fd, a)
 	}
 	return posix.SetAttrAt(n.dir, n.name, a)
 }
 
-func (n inode) removeAttr(name string) error {
+func (n subject) removeAttr(name string) error {
 	if n.isOpen() {
 		return posix.RemoveAttr(n.fd, name)
 	}
 	return posix.RemoveAttrAt(n.dir, n.name, name)
 }
 
-func (n inode) attrs() ([]posix.Attr, error) {
+func (n subject) attrs() ([]posix.Attr, error) {
 	if n.isOpen() {
 		return posix.Attrs(n.fd)
 	}
@@ -117,7 +117,7 @@ func (k kind) fileType() uint32 {
 //
 // The order matters: chown clears setuid, setgid and capabilities, so owners come first and modes after attributes;
 // an ACL changes the mode's group bits; everything but chmod of something else changes ctime only, so time is last.
-func (n inode) dress(e *entry, st posix.Stat, fresh bool) (problems []string, err error) {
+func (n subject) dress(e *entry, st posix.Stat, fresh bool) (problems []string, err error) {
 	complain := func(what string, err error) error {
 		if err == nil {
 			return nil
@@ -155,7 +155,7 @@ func (n inode) dress(e *entry, st posix.Stat, fresh bool) (problems []string, er
 }
 
 // dressAttrs sets and removes extended attributes; changed says whether it did anything.
-func (n inode) dressAttrs(e *entry, st posix.Stat, fresh bool, complain func(string, error) error) (changed bool, err error) {
+func (n subject) dressAttrs(e *entry, st posix.Stat, fresh bool, complain func(string, error) error) (changed bool, err error) {
 	var have []posix.Attr
 	if !fresh {
 		have, err = n.attrs()

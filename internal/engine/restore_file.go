@@ -36,6 +36,11 @@ type job struct {
 
 func (j *job) path() string { return join(j.dir.path(), j.e.name) }
 
+// replaces reports whether what has the job's name is sure not to stay.
+func (j *job) replaces() bool {
+	return j.st.Type() != j.e.kind.fileType() || j.e.kind == kindFile && j.st.Size != j.e.size && j.e.mark != markUnreadable
+}
+
 // settle ends a job, well or not. Only errors that end the whole restore are returned.
 func (r *restorer) settle(j *job, err error) error {
 	if err != nil {
@@ -47,16 +52,16 @@ func (r *restorer) settle(j *job, err error) error {
 		r.tally.marked(j)
 	}
 	if j.e.kind == kindFile {
-		r.tally.bytes.Add(j.e.size - j.counted.Load())
+		r.meter.do(0, j.e.size-j.counted.Load())
 	}
-	r.tally.files.Add(1)
+	r.meter.do(1, 0)
 	return r.finishJob(j.dir)
 }
 
 // count lets progress move while a large file is on its way.
 func (r *restorer) count(j *job, bytes int64) {
 	j.counted.Add(bytes)
-	r.tally.bytes.Add(bytes)
+	r.meter.do(0, bytes)
 }
 
 // end is settle for a job that others may wait for.
@@ -100,13 +105,13 @@ func (r *restorer) dressDir(d *targetDir) error {
 	if proven(&d.saved, &st) {
 		return nil
 	}
-	problems, err := r.dressExisting(openInode(fd), &d.saved, &st, d.path())
+	problems, err := r.dressExisting(openSubject(fd), &d.saved, &st, d.path())
 	r.tally.incomplete(d.path(), problems)
 	return err
 }
 
 // dressExisting is dress for what may carry flags that forbid it.
-func (r *restorer) dressExisting(n inode, e *entry, st *posix.Stat, path string) ([]string, error) {
+func (r *restorer) dressExisting(n subject, e *entry, st *posix.Stat, path string) ([]string, error) {
 	if n.isOpen() && (st.Immutable || st.AppendOnly) {
 		have, err := n.attrs()
 		if err == nil && sameAttributes(e, st) && slices.EqualFunc(have, e.xattrs, equalAttr) {
@@ -168,7 +173,7 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 	}
 	defer r.dirs.done(j.dir)
 	if j.exists && r.sameNode(j, fd) && r.mayKeep(j) {
-		problems, err := closedInode(fd, j.e.name).dress(&j.e, j.st, false)
+		problems, err := closedSubject(fd, j.e.name).dress(&j.e, j.st, false)
 		r.tally.incomplete(j.path(), problems)
 		return err
 	}
@@ -188,7 +193,7 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 	if err != nil {
 		return fmt.Errorf("make it: %w", err)
 	}
-	problems, err := closedInode(fd, name).dress(&j.e, posix.Stat{}, true)
+	problems, err := closedSubject(fd, name).dress(&j.e, posix.Stat{}, true)
 	r.tally.incomplete(j.path(), problems)
 	if err == nil && name != j.e.name {
 		err = r.put(ctx, j, fd, name)

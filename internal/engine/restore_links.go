@@ -11,9 +11,9 @@ import (
 	"abaca/internal/posix"
 )
 
-// A linkTable knows the files of which several names were saved. The first name met leads: it is restored like any
+// The linkGroups know the files of which several names were saved. The first name met leads: it is restored like any
 // other file, and the others become links to it. A group is forgotten once all its names have been met.
-type linkTable struct {
+type linkGroups struct {
 	mu     sync.Mutex
 	groups map[linkKey]*linkGroup
 	kept   map[[2]uint64]*linkGroup // inodes of the share that a group has kept, so that no other group takes them
@@ -32,12 +32,12 @@ type linkGroup struct {
 	waiting []*job
 }
 
-func newLinkTable() *linkTable {
-	return &linkTable{groups: map[linkKey]*linkGroup{}, kept: map[[2]uint64]*linkGroup{}}
+func newLinkGroups() *linkGroups {
+	return &linkGroups{groups: map[linkKey]*linkGroup{}, kept: map[[2]uint64]*linkGroup{}}
 }
 
 // join puts a job into its group and reports whether it leads.
-func (t *linkTable) join(j *job) bool {
+func (t *linkGroups) join(j *job) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := linkKey{j.e.scope, j.e.ino}

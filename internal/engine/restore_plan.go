@@ -44,8 +44,7 @@ func newPlanner(r *restorer) *planner { return &planner{restorer: r} }
 
 // add plans a job. Only errors that end the whole restore are returned.
 func (p *planner) add(ctx context.Context, j *job) error {
-	replaces := j.st.Type() != j.e.kind.fileType() || j.st.Size != j.e.size
-	if j.e.kind != kindFile || j.e.size == 0 || j.e.mark == markUnreadable || j.exists && !replaces {
+	if j.e.kind != kindFile || j.e.size == 0 || j.e.mark == markUnreadable || j.exists && !j.replaces() {
 		p.jobs = append(p.jobs, j)
 		if len(p.jobs) < batchPieces {
 			return nil
@@ -91,9 +90,7 @@ func (p *planner) flush(ctx context.Context) error {
 	if err := p.flushJobs(ctx); err != nil {
 		return err
 	}
-	slices.SortFunc(p.pieces, func(a, b piece) int {
-		return cmp.Or(cmp.Compare(a.at.PackBlobID, b.at.PackBlobID), cmp.Compare(a.at.PackOffset, b.at.PackOffset))
-	})
+	sortPieces(p.pieces)
 	for rest := p.pieces; len(rest) > 0; {
 		n, bytes := 0, int64(0)
 		for n < len(rest) && n < batchPieces && (n == 0 || bytes+rest[n].length <= batchBytes) {
@@ -107,6 +104,13 @@ func (p *planner) flush(ctx context.Context) error {
 	}
 	p.pieces, p.bytes = make([]piece, 0, len(p.pieces)), 0 // the workers have the old ones
 	return nil
+}
+
+// sortPieces sorts by where pieces lie, so that packs are read from front to back.
+func sortPieces(pieces []piece) {
+	slices.SortFunc(pieces, func(a, b piece) int {
+		return cmp.Or(cmp.Compare(a.at.PackBlobID, b.at.PackBlobID), cmp.Compare(a.at.PackOffset, b.at.PackOffset))
+	})
 }
 
 func (p *planner) flushJobs(ctx context.Context) error {

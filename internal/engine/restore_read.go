@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/kopia/kopia/repo"
@@ -45,6 +44,12 @@ func (k kopiaReader) one(ctx context.Context, c chunk, use func([]byte) error) e
 
 func (k kopiaReader) content(ctx context.Context, id content.ID, length int64) ([]byte, error) {
 	data, err := k.repository.ContentReader().GetContent(ctx, id)
+	if err != nil && ctx.Err() == nil {
+		// Maintenance elsewhere may have moved it to another pack since the index was read.
+		if rerr := k.repository.Refresh(ctx); rerr == nil {
+			data, err = k.repository.ContentReader().GetContent(ctx, id)
+		}
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -73,19 +78,27 @@ func (h *contentHash) matches(data []byte, id content.ID) bool {
 	return len(want) >= 16 && len(want) <= len(h.sum) && bytes.Equal(h.sum[:len(want)], want)
 }
 
-// errUnknownHash says that contents are named by a function that is not known here.
-var errUnknownHash = errors.New("unknown content hash")
-
-// contentHashes returns a maker of hashes for a repository: keyed BLAKE3, as repo/hashing defines it.
-func contentHashes(f *format.Manager) (func() contentHash, error) {
+// contentHashes returns a maker of hashes for a repository, keyed BLAKE3 as repo/hashing defines it; nil where contents
+// are named by another function, so that nothing can be compared without being read.
+func contentHashes(f *format.Manager) func() contentHash {
 	const keyLength = 32
 	secret := f.GetHmacSecret()
 	if name := f.GetHashFunction(); name != "BLAKE3-256" && name != "BLAKE3-256-128" || len(secret) < keyLength {
-		return nil, fmt.Errorf("%w %q", errUnknownHash, name)
+		return nil
 	}
 	hasher, err := blake3.NewKeyed(secret[:keyLength])
 	if err != nil {
-		return nil, fmt.Errorf("make the content hash: %w", err)
+		return nil // only for a key of another length
 	}
-	return func() contentHash { return contentHash{hasher: hasher.Clone()} }, nil
+	return func() contentHash { return contentHash{hasher: hasher.Clone()} }
+}
+
+// readers returns a maker of readers for workers: of packs directly where their format is known, of Kopia's way where not.
+func readers(r repo.DirectRepository) func() contentReader {
+	k := kopiaReader{r}
+	secret, err := packSecret(r.FormatManager())
+	if err != nil {
+		return func() contentReader { return k }
+	}
+	return func() contentReader { return newPackReader(k, secret) }
 }

@@ -91,10 +91,10 @@ func (w *walker) removeExtras(ctx context.Context, d *targetDir, fd int, names n
 		if _, saved := names[w.key(name)]; saved || strings.HasPrefix(string(name), w.tempPrefix) {
 			continue
 		}
-		if d.parent == nil && d.self.IsMount && string(name) == "lost+found" {
-			continue // belongs to the file system, and is not saved either
-		}
 		extra := string(name)
+		if st, err := posix.StatAt(fd, extra); d.parent == nil && err == nil && isLostAndFound(&d.self, extra, &st) {
+			continue
+		}
 		if err := w.remove(ctx, d, fd, extra); err != nil {
 			if fatal(err) != nil || ctx.Err() != nil {
 				return err
@@ -121,10 +121,10 @@ func (r *restorer) remove(ctx context.Context, d *targetDir, fd int, name string
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // POSIX says EPERM for a directory
 		err = r.removeDir(ctx, d, fd, name)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err == nil {
+		r.removed.Add(1)
 	}
-	return err
+	return ignoreMissing(err)
 }
 
 // removeDir removes a directory tree of any depth with three descriptors: the subdirectories of its subdirectories

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,8 +18,8 @@ const maxDetail = 50
 
 // A tally counts what a restore does, from several goroutines.
 type tally struct {
-	files, bytes atomic.Int64 // done
-	stored       atomic.Int64 // bytes written
+	log    *slog.Logger // hears of every entry that fails, which makes the list in the log complete
+	stored atomic.Int64 // bytes written
 
 	mu         sync.Mutex
 	changed    int64 // entries that were saved while they changed
@@ -79,11 +80,14 @@ func (t *tally) fail(path string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failed++
-	if errors.Is(err, errDamaged) {
-		t.damaged = true
-	}
 	if t.first == nil {
 		t.first = fmt.Errorf("restore %q: %w", path, err)
+	}
+	t.log.Warn("an entry could not be restored", "path", path, "error", err)
+	if errors.Is(err, errDamaged) {
+		t.damaged = true
+		t.line(path, errDamaged.Error()) // where exactly in the repository is nothing for a tenant
+		return
 	}
 	t.line(path, err.Error())
 }
@@ -103,8 +107,17 @@ func (t *tally) result() error {
 	return &abaca.Reason{Text: text, Err: err}
 }
 
-// errDamaged says that saved data is missing or does not decode.
-var errDamaged = errors.New("saved data is damaged")
+// report tells what was done, the size of the saved tree aside.
+func (t *tally) report() abaca.Report {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return abaca.Report{
+		Stored: t.stored.Load(), Changed: t.changed, Unreadable: t.unreadable, Detail: strings.Join(t.detail, "\n"),
+	}
+}
+
+// errDamaged says that saved data is gone or does not decode.
+var errDamaged = errors.New("saved data is missing or damaged")
 
 // fatal tells errors that meet every file from those that meet one, and words the former for the tenant; nil for the latter.
 func fatal(err error) error {

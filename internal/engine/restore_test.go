@@ -24,16 +24,13 @@ func restoreInto(t testing.TB, r repo.DirectRepository, id object.ID, all totals
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	hashes, err := contentHashes(r.FormatManager())
-	if err != nil {
-		t.Fatal(err)
+	re := newRestorer(r, readers(r), contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
+	re.meter.find(all.entries(), all.bytes)
+	err = re.run(context.Background(), int(dir.Fd()), id)
+	if p := re.meter.now(); err == nil && (re.meter.filesDone.Load() != p.FilesFound || re.meter.bytesDone.Load() != p.BytesFound) {
+		t.Errorf("progress ended at %d of %d files, %d of %d bytes", re.meter.filesDone.Load(), p.FilesFound, re.meter.bytesDone.Load(), p.BytesFound)
 	}
-	re := newRestorer(r, func() contentReader { return kopiaReader{r} }, hashes)
-	report, err := restoreTree(context.Background(), re, &abaca.Volume{Root: dir}, id, all, func(abaca.Progress) {}, slog.New(slog.DiscardHandler))
-	if err == nil && (re.tally.files.Load() != all.entries() || re.tally.bytes.Load() != all.bytes) {
-		t.Errorf("progress ended at %d of %d files, %d of %d bytes", re.tally.files.Load(), all.entries(), re.tally.bytes.Load(), all.bytes)
-	}
-	return report, err
+	return re.tally.report(), err
 }
 
 func mustRestore(t testing.TB, r repo.DirectRepository, id object.ID, all totals, root string) abaca.Report {
@@ -118,7 +115,7 @@ func ctimes(t testing.TB, root string) string {
 }
 
 func TestRandomTreesComeBackAfterVandalism(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := newRepository(t)
 			source, target := t.TempDir(), t.TempDir()

@@ -115,7 +115,7 @@ func (w *worker) keepContent(ctx context.Context, j *job) error {
 		return fmt.Errorf("open: %w", err)
 	}
 	defer posix.Close(old)
-	problems, err := w.dressExisting(openInode(old), &j.e, &st, j.path())
+	problems, err := w.dressExisting(openSubject(old), &j.e, &st, j.path())
 	w.tally.incomplete(j.path(), problems)
 	return err
 }

@@ -37,7 +37,7 @@ func Vandalise(root string, seed uint64, n int) (changes int, err error) {
 			if err == nil {
 				changes++
 			} else if !excusable(err) {
-				return changes, fmt.Errorf("vandalise %s: %#v", root, err)
+				return changes, fmt.Errorf("vandalise %s: %w", root, err)
 			}
 		}
 	}
@@ -47,7 +47,7 @@ func Vandalise(root string, seed uint64, n int) (changes int, err error) {
 // excusable errors come from earlier changes, or from what an ordinary user or this file system cannot do.
 func excusable(err error) bool {
 	for _, e := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, unix.ENOTDIR, unix.EISDIR, unix.EINVAL,
-		unix.ENOTEMPTY, unix.EOPNOTSUPP, unix.ENAMETOOLONG, unix.EMLINK, unix.ENXIO, unix.ENOSPC, unix.EXDEV, errNotFile} {
+		unix.ENOTEMPTY, unix.EOPNOTSUPP, unix.ENAMETOOLONG, unix.EMLINK, unix.ENXIO, unix.ENOSPC, unix.EXDEV, unix.ELOOP, errNotFile} {
 		if errors.Is(err, e) {
 			return true
 		}

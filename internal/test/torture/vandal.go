@@ -114,7 +114,7 @@ func (g *gardener) retype(path string) error {
 	if st.IsDir() {
 		switch g.random.IntN(3) {
 		case 0:
-			return os.Symlink("../..", path)
+			return os.Symlink(".", path) // what the vandal does beneath it stays in the tree
 		case 1:
 			return unix.Mkfifo(path, 0o600)
 		default:
