@@ -24,7 +24,7 @@ var errBase = errors.New("reading the previous snapshot")
 // A directory that cannot be listed is left with an empty listing and a mark; gone says that there is none any more.
 func (s *saver) discover(ctx context.Context, n *node) (gone bool, err error) {
 	n.fd, err = n.parentOpen()
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLost) {
 		return true, nil
 	}
 	if err == nil {
