@@ -1,0 +1,11 @@
+package engine
+
+import (
+	"testing"
+
+	"abaca/internal/test/enginetest"
+)
+
+func TestEngineConforms(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T) enginetest.Engine { return newEngine(t, t.TempDir()) })
+}
