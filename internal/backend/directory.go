@@ -25,8 +25,12 @@ type Directory struct {
 	root        *os.File
 }
 
-// removedPrefix marks the root directory of a share that is being deleted.
-const removedPrefix = ".abaca-removed-"
+// ownPrefix is that of names below the path that belong to the back end; removedPrefix marks the root directory of a share
+// that is being deleted.
+const (
+	ownPrefix     = ".abaca-"
+	removedPrefix = ownPrefix + "removed-"
+)
 
 // OpenDirectory opens the directory at path, making it where it does not exist.
 func OpenDirectory(path string) (*Directory, error) {
@@ -99,8 +103,8 @@ func (d *Directory) Locate(_ context.Context, absolute string) (string, error) {
 	if !ok || !path.IsAbs(absolute) || strings.ContainsRune(absolute, 0) {
 		return refuse("is not below the back end's path")
 	}
-	if strings.HasPrefix(share, removedPrefix) {
-		return refuse("is being removed")
+	if strings.HasPrefix(share, ownPrefix) {
+		return refuse("is the back end's own")
 	}
 	fd, err := posix.OpenDir(d.fd(), share)
 	switch {

@@ -13,9 +13,9 @@ import (
 // readSize is how much of a large file is read at once.
 const readSize = 1 << 20
 
-// content stores what an open file holds and returns its object and how many bytes that were. Holes are found and not
+// content stores what an open file, about which an entry tells, holds and returns its object and how many bytes that were. Holes are found and not
 // read. Small files are one content; larger ones are cut into chunks, which are stored side by side.
-func (s *saver) content(ctx context.Context, fd int, st *posix.Stat) (object.ID, int64, error) {
+func (s *saver) content(ctx context.Context, fd int, st *posix.Stat, about *entry) (object.ID, int64, error) {
 	if st.Size == 0 {
 		return s.empty, 0, nil
 	}
@@ -23,12 +23,16 @@ func (s *saver) content(ctx context.Context, fd int, st *posix.Stat) (object.ID,
 	if !sparse && st.Size < minChunk {
 		return s.smallContent(ctx, fd, st.Size)
 	}
-	f := &fileReader{s: s, ctx: ctx, fd: fd, size: st.Size}
+	f := &fileReader{s: s, ctx: ctx, fd: fd, size: st.Size, about: *about, round: s.parts.round.Load()}
 	defer f.group.Wait() // chunks that are still being stored use the buffers
+	defer s.parts.withdraw(fileID{about.scope, about.ino})
+	if err := f.resume(); err != nil {
+		return object.EmptyID, 0, err
+	}
 	if sparse {
 		return f.sparse()
 	}
-	if err := f.data(0, st.Size); err != nil {
+	if err := f.data(f.end, st.Size); err != nil {
 		return object.EmptyID, 0, err
 	}
 	return f.finish()
@@ -51,6 +55,9 @@ type fileReader struct {
 	ctx  context.Context // of the one call that made it
 	fd   int
 	size int64
+
+	about entry // without content
+	round int64 // the checkpoint before which the beginning was published last
 
 	pending []*pendingChunk // in the order of the file
 	list    *indirect
@@ -118,6 +125,10 @@ func (f *fileReader) chunk(b []byte) error {
 		p.ref.object, p.err = f.s.w.put(f.ctx, "", b)
 		return nil
 	})
+	if now := f.s.parts.round.Load(); now != f.round {
+		f.round = now
+		return f.publish()
+	}
 	return f.collect(false)
 }
 

@@ -166,6 +166,14 @@ func (s *saver) compare(ctx context.Context, n *node) error {
 		return err
 	}
 	defer base.close()
+	if n.resumed == object.EmptyID {
+		n.resumed = s.resumed.dirs[n.id()]
+	}
+	again, err := s.openBase(ctx, n.resumed)
+	if err != nil {
+		return err
+	}
+	defer again.close()
 	n.clean = n.base != object.EmptyID && n.mark == markNone
 	var files, bytes int64
 	for i := range n.items {
@@ -174,11 +182,17 @@ func (s *saver) compare(ctx context.Context, n *node) error {
 		if err != nil {
 			return err
 		}
+		r, _, err := again.find(n.nameOf(i))
+		if err != nil {
+			return err
+		}
 		if between > 0 {
 			n.clean = false // these were removed
 		}
 		if e != nil && it.state == stateChanged && it.equals(e, n.scope) {
 			it.state = stateSame
+		} else if r != nil && it.state == stateChanged && it.kind != kindDir && it.equals(r, n.scope) {
+			it.state = stateResumed
 		}
 		if it.state != stateSame && (e != nil || it.state != stateGone) {
 			n.clean = false
@@ -188,8 +202,11 @@ func (s *saver) compare(ctx context.Context, n *node) error {
 			if e != nil && e.kind == kindDir {
 				d.base = e.object
 			}
+			if r != nil && r.kind == kindDir {
+				d.resumed = r.object
+			}
 			n.dirs = append(n.dirs, d)
-		} else if it.state == stateSame {
+		} else if it.state == stateSame || it.state == stateResumed {
 			files++
 			bytes += it.bytes()
 		}

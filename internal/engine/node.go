@@ -23,6 +23,8 @@ type node struct {
 	scope  uint64    // see entry.scope
 	base   object.ID // the directory object in the base; empty for none
 
+	resumed object.ID // the same, of an earlier attempt at this save
+
 	fd    int // -1 while closed
 	own   item
 	attrs []posix.Attr
@@ -39,12 +41,13 @@ type node struct {
 
 // A dirResult is what a saved directory leaves with its parent; until then base says where to compare it.
 type dirResult struct {
-	item   int
-	base   object.ID
-	object object.ID
-	totals totals
-	attrs  []posix.Attr
-	mark   mark
+	item    int
+	base    object.ID
+	resumed object.ID
+	object  object.ID
+	totals  totals
+	attrs   []posix.Attr
+	mark    mark
 }
 
 // A listing is the names of a directory, sorted, with their status.
@@ -70,6 +73,14 @@ func (n *node) keepDirs() {
 		kept.items = append(kept.items, it)
 	}
 	n.listing, n.whole = kept, false
+}
+
+// id is what a checkpoint knows the directory by: its inode number among its siblings'.
+func (n *node) id() fileID {
+	if n.parent == nil {
+		return fileID{0, n.own.ino}
+	}
+	return fileID{n.parent.scope, n.own.ino}
 }
 
 // path returns where the node is, beneath the root, for people to read.

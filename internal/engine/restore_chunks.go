@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -65,10 +67,7 @@ func eachChunkOf(ctx context.Context, src source, id object.ID, whole chunk, yie
 		return fmt.Errorf("%w: open chunk list %v: %w", errDamaged, list, err)
 	}
 	defer reader.Close()
-	decoder, err := newIndirectDecoder(reader)
-	if err != nil {
-		return fmt.Errorf("%w: chunk list %v: %w", errDamaged, list, err)
-	}
+	decoder := chunkDecoder{lines: lineReader{r: bufio.NewReaderSize(reader, 16<<10)}}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -90,4 +89,48 @@ func eachChunkOf(ctx context.Context, src source, id object.ID, whole chunk, yie
 			return err
 		}
 	}
+}
+
+// A chunkDecoder reads an indirect object, which stands on lines as format.go says.
+type chunkDecoder struct {
+	lines lineReader
+	begun bool
+}
+
+// next returns io.EOF behind the last entry.
+func (d *chunkDecoder) next() (ref chunkRef, err error) {
+	if !d.begun {
+		line, err := d.lines.next()
+		if err != nil {
+			return ref, err
+		}
+		if string(line) != `{"stream":"`+streamIndirect+`","entries":[` {
+			return ref, malformed("unknown first line")
+		}
+		d.begun = true
+	}
+	line, err := d.lines.next()
+	if err != nil {
+		return ref, err
+	}
+	if bytes.HasPrefix(line, []byte("]")) {
+		return ref, io.EOF
+	}
+	p := parser{b: bytes.TrimSuffix(line, []byte(","))}
+	p.object(func(key []byte) {
+		switch string(key) {
+		case "s":
+			ref.start = p.int()
+		case "l":
+			ref.length = p.int()
+		case "o":
+			ref.object = p.objectID()
+		case "h":
+			ref.hole = p.int() != 0
+		default:
+			p.skip(0)
+		}
+	})
+	p.end()
+	return ref, p.err
 }

@@ -22,10 +22,15 @@ func (s *saver) store(ctx context.Context, n *node) (dirResult, error) {
 		return dirResult{}, err
 	}
 	defer base.close()
+	again, err := s.openBase(ctx, n.resumed)
+	if err != nil {
+		return dirResult{}, err
+	}
+	defer again.close()
 	out := s.w.newStream(ctx, prefixDirectory)
 	size := min(windowSize, len(n.items))
 	w := dirWriter{
-		s: s, n: n, base: base, enc: newDirEncoder(out, s.headerOf(n)),
+		s: s, n: n, base: base, again: again, out: out, enc: newDirEncoder(out, s.headerOf(n)), round: s.parts.round.Load(),
 		entries: make([]entry, size), fates: make([]fate, size),
 	}
 	w.totals.dirs = 1
@@ -65,6 +70,9 @@ type dirWriter struct {
 	s       *saver
 	n       *node
 	base    *baseReader
+	again   *baseReader // of an earlier attempt
+	out     *stream
+	round   int64 // the checkpoint before which the beginning was published last
 	enc     *dirEncoder
 	totals  totals
 	dirs    int     // how many of the node's directories have been passed
@@ -90,6 +98,12 @@ func (w *dirWriter) window(ctx context.Context, from, to int) error {
 			return err
 		}
 		w.entries[i-from] = entry{}
+	}
+	if now := w.s.parts.round.Load(); now != w.round {
+		w.round = now
+		if err := w.publish(); err != nil {
+			return err
+		}
 	}
 	return w.s.breathe(ctx)
 }
@@ -179,6 +193,10 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 		w.s.distrust(e)
 	case it.state == stateSame:
 		e = before
+	case it.state == stateResumed:
+		if e, _, err = w.again.find(name); e == nil || err != nil {
+			return fmt.Errorf("%w: the entry of %q is gone: %w", errBase, name, err)
+		}
 	}
 	return w.emit(e)
 }

@@ -2,8 +2,10 @@ package manager
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"abaca"
 	"abaca/internal/db"
 )
 
@@ -15,19 +17,22 @@ func (m *Manager) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(houseKeeping)
 	defer tick.Stop()
 	for {
+		if err := m.keepHouseOnce(ctx); err != nil && ctx.Err() == nil {
+			m.Log.Error("keeping house", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if err := m.keepHouseOnce(ctx); err != nil && ctx.Err() == nil {
-			m.Log.Error("keeping house", "error", err)
 		}
 	}
 }
 
 func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	if err := m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.ExpireMessages(ctx, m.now()) }); err != nil {
+		return err
+	}
+	if err := m.sweep(ctx); err != nil {
 		return err
 	}
 	projects, err := m.DB.Projects(ctx)
@@ -37,6 +42,27 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	for _, p := range projects {
 		if err := m.Engine.Maintain(ctx, p); err != nil && ctx.Err() == nil {
 			m.Log.Error("maintaining a repository", "project_id", p, "error", err)
+		}
+	}
+	return nil
+}
+
+// sweep removes the back ends' snapshots whose backup nobody makes any more. They are named after what is saved from them.
+func (m *Manager) sweep(ctx context.Context) error {
+	for _, name := range m.BackendNames() {
+		still, ok := m.Backends[name].(Snapshotter)
+		if !ok {
+			continue
+		}
+		err := still.Sweep(ctx, func(id string) (bool, error) {
+			backup, err := m.DB.Leased(ctx, abaca.KindBackup, id)
+			if err != nil || backup {
+				return backup, err
+			}
+			return m.DB.Leased(ctx, abaca.KindSnapshot, id)
+		})
+		if err != nil {
+			return fmt.Errorf("sweep back end %s: %w", name, err)
 		}
 	}
 	return nil

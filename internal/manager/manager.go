@@ -50,6 +50,8 @@ type Backend interface {
 type Snapshotter interface {
 	// Snapshot opens the share as it is at this moment. A snapshot of the same name that a crash left behind is replaced.
 	Snapshot(ctx context.Context, path, name string) (*abaca.Volume, error)
+	// Sweep removes snapshots that a crash left behind and that are not in use.
+	Sweep(ctx context.Context, inUse func(name string) (bool, error)) error
 }
 
 // A Config is what a Manager is made of. All of it is needed but Step and Settle.

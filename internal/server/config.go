@@ -207,8 +207,8 @@ func (c *Config) checkBackends() error {
 			return fmt.Errorf("backends: %w", err)
 		case !backendName.MatchString(b.Name):
 			return fmt.Errorf("backends: %q is not a name of letters, digits, dots, hyphens and underscores", b.Name)
-		case b.Driver != "directory":
-			return fmt.Errorf("backends: %s: %q is not a driver; there is directory", b.Name, b.Driver)
+		case b.Driver != "directory" && b.Driver != "btrfs":
+			return fmt.Errorf("backends: %s: %q is not a driver; there are directory and btrfs", b.Name, b.Driver)
 		case b.Path == "":
 			return fmt.Errorf("backends: %s: a path is needed", b.Name)
 		default:

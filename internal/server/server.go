@@ -153,7 +153,17 @@ func (s *Server) openBackends() (map[string]manager.Backend, error) {
 			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
 		}
 		s.closers = append(s.closers, d.Close)
-		backends[c.Name] = d
+		btrfs, err := d.OnBtrfs()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
+		case btrfs:
+			backends[c.Name] = &backend.Btrfs{Directory: d}
+		case c.Driver == "btrfs":
+			return nil, fmt.Errorf("back end %s: %s does not lie on btrfs", c.Name, c.Path)
+		default:
+			backends[c.Name] = d
+		}
 	}
 	return backends, nil
 }
