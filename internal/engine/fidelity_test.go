@@ -172,3 +172,42 @@ func TestAFileThatCannotBeReadIsKeptWithAMark(t *testing.T) {
 	}
 	must(t, os.Chmod(filepath.Join(tree, "closed"), 0o700))
 }
+
+func TestAFileThatKeepsChangingIsKeptWithAMarkAndReadAgainNextTime(t *testing.T) {
+	tree := t.TempDir()
+	path := filepath.Join(tree, "busy")
+	must(t, os.WriteFile(path, randomBytes(1, 32<<20), 0o600))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	defer f.Close()
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := int64(0); ; i++ {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if _, err := f.WriteAt([]byte{byte(i)}, i%(32<<20)); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	e := newEngine(t, t.TempDir())
+	ref, report := mustSave(t, e, tree, "one", "")
+	close(stop)
+	must(t, <-stopped)
+	if report.Changed != 1 || !strings.Contains(report.Detail, "busy") {
+		t.Errorf("report %+v", report)
+	}
+	if m := savedEntries(t, e, ref)["busy"].mark; m != markChanged {
+		t.Errorf("it has the mark %d", m)
+	}
+	ref, report = mustSave(t, e, tree, "two", ref)
+	if report.Changed != 0 {
+		t.Errorf("report %+v", report)
+	}
+	mustEqual(t, tree, restored(t, e, ref))
+}
