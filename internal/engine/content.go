@@ -13,9 +13,9 @@ import (
 // readSize is how much of a large file is read at once.
 const readSize = 1 << 20
 
-// content stores what an open file holds and returns its object and how many bytes that were. Holes are found and not
+// content stores what an open file, about which an entry tells, holds and returns its object and how many bytes that were. Holes are found and not
 // read. Small files are one content; larger ones are cut into chunks, which are stored side by side.
-func (s *saver) content(ctx context.Context, fd int, st *posix.Stat) (object.ID, int64, error) {
+func (s *saver) content(ctx context.Context, fd int, st *posix.Stat, about *entry) (object.ID, int64, error) {
 	if st.Size == 0 {
 		return s.empty, 0, nil
 	}
@@ -23,12 +23,17 @@ func (s *saver) content(ctx context.Context, fd int, st *posix.Stat) (object.ID,
 	if !sparse && st.Size < minChunk {
 		return s.smallContent(ctx, fd, st.Size)
 	}
-	f := &fileReader{s: s, ctx: ctx, fd: fd, size: st.Size}
-	defer f.group.Wait() // chunks that are still being stored use the buffers
+	f := &fileReader{s: s, ctx: ctx, fd: fd, size: st.Size, about: *about, round: s.parts.round.Load()}
+	defer f.group.Wait()                        // chunks that are still being stored use the buffers
+	defer func() { s.progress.read(-f.read) }() // the whole size is counted once it is done
+	defer s.parts.withdraw(fileID{about.scope, about.ino})
+	if err := f.resume(); err != nil {
+		return object.EmptyID, 0, err
+	}
 	if sparse {
 		return f.sparse()
 	}
-	if err := f.data(0, st.Size); err != nil {
+	if err := f.data(f.end, st.Size); err != nil {
 		return object.EmptyID, 0, err
 	}
 	return f.finish()
@@ -51,6 +56,10 @@ type fileReader struct {
 	ctx  context.Context // of the one call that made it
 	fd   int
 	size int64
+
+	about entry // without content
+	read  int64 // bytes told to the meter
+	round int64 // the checkpoint before which the beginning was published last
 
 	pending []*pendingChunk // in the order of the file
 	list    *indirect
@@ -89,7 +98,7 @@ func (f *fileReader) data(from, to int64) error {
 				to = at + int64(m) // the file has become shorter
 			}
 			b, at = b[:len(b)+m], at+int64(m)
-			f.s.progress.read(int64(m))
+			f.progress(int64(m))
 			n = cut.cut(b)
 		}
 		if n == 0 {
@@ -101,6 +110,11 @@ func (f *fileReader) data(from, to int64) error {
 		}
 	}
 	return nil
+}
+
+func (f *fileReader) progress(n int64) {
+	f.read += n
+	f.s.progress.read(n)
 }
 
 // chunk stores b, a whole buffer that is given back when that is done, as the next chunk.
@@ -118,6 +132,10 @@ func (f *fileReader) chunk(b []byte) error {
 		p.ref.object, p.err = f.s.w.put(f.ctx, "", b)
 		return nil
 	})
+	if now := f.s.parts.round.Load(); now != f.round {
+		f.round = now
+		return f.publish()
+	}
 	return f.collect(false)
 }
 

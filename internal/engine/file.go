@@ -24,7 +24,7 @@ func isTheFiles(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, errForeign) || errors.Is(err, errAttrs)
+	return errors.Is(err, errForeign) || errors.Is(err, errAttrs) || errors.Is(err, errLost)
 }
 
 var (
@@ -145,7 +145,7 @@ func (s *saver) readFile(ctx context.Context, n *node, dir int, name string, e *
 		e.name = name
 		return true, nil
 	}
-	e.object, e.size, err = s.content(ctx, fd, &st)
+	e.object, e.size, err = s.content(ctx, fd, &st, e)
 	if err != nil {
 		return false, err
 	}

@@ -29,6 +29,7 @@ type itemState byte
 const (
 	stateChanged    itemState = iota // differs from the base, or is not there: must be saved
 	stateSame                        // equals the base's entry, a directory as far as its own attributes go
+	stateResumed                     // equals the entry of an earlier attempt
 	stateGone                        // vanished since it was listed
 	stateUnreadable                  // nothing can be read of it; kept as an empty entry with a mark
 )

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -23,6 +25,8 @@ type node struct {
 	scope  uint64    // see entry.scope
 	base   object.ID // the directory object in the base; empty for none
 
+	resumed object.ID // the same, of an earlier attempt at this save
+
 	fd    int // -1 while closed
 	own   item
 	attrs []posix.Attr
@@ -39,12 +43,13 @@ type node struct {
 
 // A dirResult is what a saved directory leaves with its parent; until then base says where to compare it.
 type dirResult struct {
-	item   int
-	base   object.ID
-	object object.ID
-	totals totals
-	attrs  []posix.Attr
-	mark   mark
+	item    int
+	base    object.ID
+	resumed object.ID
+	object  object.ID
+	totals  totals
+	attrs   []posix.Attr
+	mark    mark
 }
 
 // A listing is the names of a directory, sorted, with their status.
@@ -70,6 +75,14 @@ func (n *node) keepDirs() {
 		kept.items = append(kept.items, it)
 	}
 	n.listing, n.whole = kept, false
+}
+
+// id is what a checkpoint knows the directory by: its inode number among its siblings'.
+func (n *node) id() fileID {
+	if n.parent == nil {
+		return fileID{0, n.own.ino}
+	}
+	return fileID{n.parent.scope, n.own.ino}
 }
 
 // path returns where the node is, beneath the root, for people to read.
@@ -118,6 +131,9 @@ func openPath(dir int, names []string) (int, error) {
 	return posix.OpenDir(dir, strings.Join(names, "/"))
 }
 
+// errLost says that a directory that had been listed is not where it was; what is in it cannot be reached any more.
+var errLost = errors.New("the directory above was moved or removed while it was being saved")
+
 // parentOpen opens the node's directory from its parent.
 func (n *node) parentOpen() (int, error) {
 	if n.parent == nil {
@@ -125,7 +141,7 @@ func (n *node) parentOpen() (int, error) {
 	}
 	above, done, err := n.parent.at()
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("%w: %w", errLost, err)
 	}
 	defer done()
 	return posix.OpenDir(above, n.name)

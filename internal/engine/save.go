@@ -47,11 +47,10 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 	if done != nil {
 		return abaca.Ref(req.ID), reportOf(done), nil
 	}
-	result, err := e.save(ctx, r, req, vol, report)
+	result, err := e.save(ctx, r, req, vol, report, true)
 	if errors.Is(err, errBase) {
 		r.log.Warn("saving without the previous snapshot", "id", req.ID, "error", err)
-		req.Parent = ""
-		result, err = e.save(ctx, r, req, vol, report)
+		result, err = e.save(ctx, r, req, vol, report, false)
 	}
 	if err != nil {
 		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, spaceReason(err))
@@ -89,6 +88,8 @@ type saver struct {
 	progress meter
 	marks    markList
 	links    readFiles
+	parts    progressList
+	resumed  *resumption
 	zeros    zeroCache
 
 	empty    object.ID // an object of no bytes
@@ -107,11 +108,11 @@ type saver struct {
 const (
 	workers      = 8
 	chunkBuffers = 8
-	flushPuts    = 200_000 // Kopia holds about half a kilobyte for every content until they are flushed
+	flushPuts    = 50_000 // Kopia holds more than half a kilobyte for every content until they are flushed
 )
 
-// save makes one attempt.
-func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Report, error) {
+// save makes one attempt, which compares with what was saved before or does without.
+func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress), compare bool) (abaca.Report, error) {
 	started := e.config.Now()
 	w, err := r.newWriter(ctx)
 	if err != nil {
@@ -122,11 +123,15 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 	if err != nil {
 		return abaca.Report{}, err
 	}
-	if root.base, err = baseRoot(ctx, w.session, req.Parent); err != nil {
-		return abaca.Report{}, err
+	if compare {
+		if err := s.findBase(ctx, req, root); err != nil {
+			return abaca.Report{}, err
+		}
 	}
 	stop := s.progress.tell(ctx, report)
-	err = s.walk(ctx, root)
+	err = s.walk(ctx, root, e.config.Checkpoint, func(ctx context.Context) error {
+		return s.checkpoint(ctx, req, root.base, started, e.config.Now())
+	})
 	stop()
 	if err != nil {
 		return abaca.Report{}, err
@@ -159,7 +164,7 @@ func (r *repository) newWriter(ctx context.Context) (*writer, error) {
 
 func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func() time.Time) (*saver, *node, error) {
 	s := &saver{
-		w: w, still: vol.Still, kernelNow: kernelNow, queue: newSchedule(),
+		w: w, still: vol.Still, resumed: &resumption{}, kernelNow: kernelNow, queue: newSchedule(),
 		readers: make(chan struct{}, max(workers, runtime.GOMAXPROCS(0))),
 		buffers: make(chan *[maxChunk]byte, chunkBuffers),
 	}
@@ -186,20 +191,29 @@ func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func(
 	return s, &node{fd: fd, dev: s.root.Dev}, nil
 }
 
-// baseRoot returns the directory object of the parent's root, or none if there is no such snapshot.
-func baseRoot(ctx context.Context, r repo.Repository, parent abaca.Ref) (object.ID, error) {
-	if parent == "" {
-		return object.EmptyID, nil
+// findBase finds what to compare with: the parent's root, if there is such a snapshot, and what earlier attempts at
+// this save have left.
+func (s *saver) findBase(ctx context.Context, req abaca.SaveRequest, root *node) error {
+	_, checkpoints, err := finished(ctx, s.w.session, req.ID)
+	if err != nil {
+		return err
 	}
-	m, _, err := finished(ctx, r, string(parent))
-	if err != nil || m == nil {
-		return object.EmptyID, err
+	if s.resumed, err = resume(ctx, s.w.session, checkpoints); err != nil {
+		return err
 	}
-	return m.RootEntry.ObjectID, nil
+	root.base = s.resumed.base
+	if req.Parent == "" {
+		return nil
+	}
+	m, _, err := finished(ctx, s.w.session, string(req.Parent))
+	if err == nil && m != nil {
+		root.base = m.RootEntry.ObjectID
+	}
+	return err
 }
 
-// walk discovers and saves the whole tree.
-func (s *saver) walk(ctx context.Context, root *node) error {
+// walk discovers and saves the whole tree, and writes a checkpoint every so often.
+func (s *saver) walk(ctx context.Context, root *node, every time.Duration, checkpoint func(context.Context) error) error {
 	if _, err := s.discover(ctx, root); err != nil {
 		return err
 	}
@@ -212,6 +226,7 @@ func (s *saver) walk(ctx context.Context, root *node) error {
 	for range max(workers, runtime.GOMAXPROCS(0)) {
 		group.Go(func() error { return s.run(ctx) })
 	}
+	group.Go(func() error { return s.checkpoints(ctx, every, checkpoint) })
 	return group.Wait()
 }
 
@@ -226,6 +241,9 @@ func (s *saver) commit(ctx context.Context, m *snapshot.Manifest) error {
 		return err
 	}
 	for _, c := range checkpoints {
+		if c.ID == m.ID {
+			continue
+		}
 		if err := s.w.session.DeleteManifest(ctx, c.ID); err != nil {
 			return fmt.Errorf("deleting a checkpoint: %w", err)
 		}

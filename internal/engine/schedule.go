@@ -18,6 +18,9 @@ type schedule struct {
 	held    int     // items in memory
 	open    int     // descriptors of nodes
 	stopped bool
+	done    chan struct{} // closed once stopped
+
+	unfinished map[*node]struct{} // listed, but not saved
 }
 
 // What bounds the memory and the descriptors of a save, whatever the tree is.
@@ -27,7 +30,7 @@ const (
 )
 
 func newSchedule() *schedule {
-	q := &schedule{}
+	q := &schedule{done: make(chan struct{}), unfinished: map[*node]struct{}{}}
 	q.wake = sync.NewCond(&q.mu)
 	return q
 }
@@ -36,8 +39,15 @@ func newSchedule() *schedule {
 func (q *schedule) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.stopped = true
-	q.wake.Broadcast()
+	q.end()
+}
+
+func (q *schedule) end() {
+	if !q.stopped {
+		q.stopped = true
+		close(q.done)
+		q.wake.Broadcast()
+	}
 }
 
 // take returns a directory to discover or one to save, or nothing once all is done or stopped.
@@ -46,6 +56,7 @@ func (q *schedule) take() (discover, save *node) {
 	defer q.mu.Unlock()
 	for !q.stopped {
 		if len(q.stack) > 0 && (q.held < maxHeld || len(q.ready) == 0 && q.storing == 0) {
+			defer q.wakeNext()
 			return q.popChild(), nil
 		}
 		if last := len(q.ready) - 1; last >= 0 {
@@ -53,6 +64,7 @@ func (q *schedule) take() (discover, save *node) {
 			q.ready[last] = nil
 			q.ready = q.ready[:last]
 			q.storing++
+			defer q.wakeNext()
 			return nil, n
 		}
 		q.wake.Wait()
@@ -60,12 +72,19 @@ func (q *schedule) take() (discover, save *node) {
 	return nil, nil
 }
 
+// wakeNext passes the wake-up on while there is more to do, so that no worker sleeps beside work.
+func (q *schedule) wakeNext() {
+	if len(q.stack)+len(q.ready) > 0 {
+		q.wake.Signal()
+	}
+}
+
 // popChild makes a node of the next directory in the one on top of the stack.
 func (q *schedule) popChild() *node {
 	top := len(q.stack) - 1
 	p := q.stack[top]
 	d := &p.dirs[p.next]
-	n := &node{parent: p, slot: p.next, name: string(p.nameOf(d.item)), base: d.base, fd: -1}
+	n := &node{parent: p, slot: p.next, name: string(p.nameOf(d.item)), base: d.base, resumed: d.resumed, fd: -1}
 	p.next++
 	if p.next == len(p.dirs) {
 		q.stack[top] = nil
@@ -82,6 +101,7 @@ func (q *schedule) discovered(n *node, gone bool) {
 		q.open++
 	}
 	q.held += len(n.items)
+	q.unfinished[n] = struct{}{}
 	switch {
 	case gone:
 		q.finished(n, dirResult{}, true)
@@ -129,11 +149,11 @@ func (q *schedule) close(n *node) {
 // finished tells a directory's parent what became of it, and so on upwards.
 func (q *schedule) finished(n *node, r dirResult, gone bool) {
 	q.held -= len(n.items)
+	delete(q.unfinished, n)
 	p := n.parent
 	if p == nil {
 		n.dirs = []dirResult{r}
-		q.stopped = true
-		q.wake.Broadcast()
+		q.end()
 		return
 	}
 	q.close(n)
@@ -183,6 +203,7 @@ func (s *saver) run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			s.parts.withdraw(toSave.id())
 			s.queue.saved(toSave, r)
 		default:
 			return ctx.Err()

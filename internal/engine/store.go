@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/kopia/kopia/repo/object"
 	"golang.org/x/sync/errgroup"
@@ -22,10 +24,15 @@ func (s *saver) store(ctx context.Context, n *node) (dirResult, error) {
 		return dirResult{}, err
 	}
 	defer base.close()
+	again, err := s.openBase(ctx, n.resumed)
+	if err != nil {
+		return dirResult{}, err
+	}
+	defer again.close()
 	out := s.w.newStream(ctx, prefixDirectory)
 	size := min(windowSize, len(n.items))
 	w := dirWriter{
-		s: s, n: n, base: base, enc: newDirEncoder(out, s.headerOf(n)),
+		s: s, n: n, base: base, again: again, out: out, enc: newDirEncoder(out, s.headerOf(n)), round: s.parts.round.Load(),
 		entries: make([]entry, size), fates: make([]fate, size),
 	}
 	w.totals.dirs = 1
@@ -65,6 +72,9 @@ type dirWriter struct {
 	s       *saver
 	n       *node
 	base    *baseReader
+	again   *baseReader // of an earlier attempt
+	out     *stream
+	round   int64 // the checkpoint before which the beginning was published last
 	enc     *dirEncoder
 	totals  totals
 	dirs    int     // how many of the node's directories have been passed
@@ -89,7 +99,13 @@ func (w *dirWriter) window(ctx context.Context, from, to int) error {
 		if err := w.merge(i, &w.entries[i-from], w.fates[i-from]); err != nil {
 			return err
 		}
-		w.entries[i-from] = entry{}
+		w.entries[i-from], w.fates[i-from] = entry{}, fateSaved
+	}
+	if now := w.s.parts.round.Load(); now != w.round {
+		w.round = now
+		if err := w.publish(); err != nil {
+			return err
+		}
 	}
 	return w.s.breathe(ctx)
 }
@@ -107,6 +123,9 @@ func (w *dirWriter) read(ctx context.Context, from, to int) error {
 		return nil
 	}
 	fd, done, err := w.n.at()
+	if errors.Is(err, fs.ErrNotExist) || isTheFiles(err) {
+		return w.lost(from, changed)
+	}
 	if err != nil {
 		return fmt.Errorf("opening a directory again: %w", err)
 	}
@@ -136,6 +155,16 @@ func (w *dirWriter) read(ctx context.Context, from, to int) error {
 		group.Go(read)
 	}
 	return group.Wait()
+}
+
+// lost marks files that cannot be reached any more, because their directory is not where it was listed.
+func (w *dirWriter) lost(from int, changed []int) error {
+	for _, i := range changed {
+		w.fates[i-from] = fateGone
+		w.s.progress.do(1, w.n.items[i].bytes())
+		w.s.marks.add(w.n.path(string(w.n.nameOf(i))), markUnreadable, errLost)
+	}
+	return nil
 }
 
 // merge writes what comes before item i in the base, as far as it is still right, and then the item.
@@ -179,6 +208,10 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 		w.s.distrust(e)
 	case it.state == stateSame:
 		e = before
+	case it.state == stateResumed:
+		if e, _, err = w.again.find(name); e == nil || err != nil {
+			return fmt.Errorf("%w: the entry of %q is gone: %w", errBase, name, err)
+		}
 	}
 	return w.emit(e)
 }

@@ -1,0 +1,264 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/format"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/snapshot"
+	"golang.org/x/sync/errgroup"
+
+	"abaca"
+)
+
+// A dyingStorage does so many writes and then no more, as if the process had been killed there.
+type dyingStorage struct {
+	blob.Storage
+	left *atomic.Int64
+}
+
+var errKilled = errors.New("killed here")
+
+func (d dyingStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	if d.left.Add(-1) < 0 {
+		return errKilled
+	}
+	return d.Storage.PutBlob(ctx, id, data, opts)
+}
+
+func (d dyingStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
+	if d.left.Add(-1) < 0 {
+		return errKilled
+	}
+	return d.Storage.DeleteBlob(ctx, id)
+}
+
+func TestAfterACrashAtAnyWriteTheNextSaveSucceeds(t *testing.T) {
+	tree := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(tree, "big"), randomBytes(3, 3<<20), 0o600))
+	for i := range 5 {
+		must(t, os.MkdirAll(filepath.Join(tree, fmt.Sprint(i)), 0o700))
+		must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint(i), "f"), randomBytes(uint64(i), 1000), 0o600))
+	}
+	for writes := int64(0); ; writes++ {
+		root := t.TempDir()
+		var left atomic.Int64
+		left.Store(writes)
+		dying := newEngine(t, root, func(c *Config) {
+			c.Wrap = func(st blob.Storage) blob.Storage { return dyingStorage{st, &left} }
+			c.Checkpoint = time.Millisecond
+		})
+		_, _, err := dying.Save(context.Background(), request("one", ""), volumeOf(t, tree), nil)
+		died := left.Load() < 0
+		if died != errors.Is(err, errKilled) {
+			t.Fatalf("after %d writes: %v", writes, err)
+		}
+		e := newEngine(t, root)
+		ref, _ := mustSave(t, e, tree, "one", "")
+		mustEqual(t, tree, restored(t, e, ref))
+		if n := countSnapshots(t, e); n != 1 {
+			t.Fatalf("after %d writes there are %d snapshots", writes, n)
+		}
+		if !died {
+			stockVerify(t, stockRepository(t, e, testProject))
+			if writes < 5 {
+				t.Fatalf("a save made only %d writes", writes)
+			}
+			return
+		}
+	}
+}
+
+func TestAnInterruptedSaveResumesFromItsCheckpoint(t *testing.T) {
+	tree := t.TempDir()
+	for i := range 40 {
+		dir := filepath.Join(tree, fmt.Sprintf("%02d", i))
+		must(t, os.Mkdir(dir, 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, "f"), randomBytes(uint64(i), 600<<10), 0o600))
+	}
+	must(t, os.WriteFile(filepath.Join(tree, "large"), randomBytes(99, 64<<20), 0o600))
+	root := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	first := newEngine(t, root, func(c *Config) {
+		c.Checkpoint = time.Millisecond
+		c.Wrap = func(st blob.Storage) blob.Storage { return &watchedStorage{Storage: st, enough: 6, cancel: cancel} }
+	})
+	first.kernelNow = func() time.Time { return time.Now().Add(time.Minute) }
+	_, _, err := first.Save(ctx, request("one", ""), volumeOf(t, tree), nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("the save was not interrupted: %v", err)
+	}
+	second := newEngine(t, root)
+	second.kernelNow = first.kernelNow
+	ref, report := mustSave(t, second, tree, "one", "")
+	if report.Stored > 90<<20 {
+		t.Errorf("all %d bytes were stored again", report.Stored)
+	}
+	t.Logf("stored after the interruption: %d MiB of 88", report.Stored>>20)
+	mustEqual(t, tree, restored(t, second, ref))
+	if all := stockVerify(t, stockRepository(t, second, testProject)); len(all) != 1 {
+		t.Errorf("%d snapshots are left", len(all))
+	}
+}
+
+// A watchedStorage interrupts the save once enough index blobs, and so checkpoints, have been written.
+type watchedStorage struct {
+	blob.Storage
+	mu     sync.Mutex
+	enough int
+	cancel context.CancelFunc
+}
+
+func (w *watchedStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	err := w.Storage.PutBlob(ctx, id, data, opts)
+	if strings.HasPrefix(string(id), "x") {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.enough--; w.enough == 0 {
+			w.cancel()
+		}
+	}
+	return err
+}
+
+func TestAHalfMadeRepositoryIsCompleted(t *testing.T) {
+	tree := t.TempDir()
+	for name, spoil := range map[string]func(dir string) error{
+		"only its directory":       func(dir string) error { return os.RemoveAll(filepath.Join(dir, secretFile)) },
+		"no blobs yet":             func(string) error { return nil },
+		"a leftover temporary key": func(dir string) error { return os.WriteFile(filepath.Join(dir, ".secret.123"), nil, 0o600) },
+		"the first blob alone": func(dir string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, blobDir), 0o700),
+				os.WriteFile(filepath.Join(dir, blobDir, string(format.KopiaBlobCfgBlobID)+".f"), []byte("x"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, t.TempDir())
+			dir := filepath.Join(e.config.Root, dirName(testProject))
+			must(t, os.Mkdir(dir, 0o700))
+			must(t, writeDurably(filepath.Join(dir, secretFile), e.keys.wrap(testProject, newPassword())))
+			must(t, spoil(dir))
+			mustSave(t, e, tree, "one", "")
+			stockVerify(t, stockRepository(t, e, testProject))
+		})
+	}
+}
+
+func TestALostKeyOrFormatIsNeverPaperedOver(t *testing.T) {
+	tree := plainTree(t)
+	for _, lost := range []string{secretFile, filepath.Join(blobDir, format.KopiaRepositoryBlobID+".f")} {
+		root := t.TempDir()
+		mustSave(t, newEngine(t, root), tree, "one", "")
+		must(t, os.Remove(filepath.Join(root, dirName(testProject), lost)))
+		_, _, err := newEngine(t, root).Save(context.Background(), request("two", ""), volumeOf(t, tree), nil)
+		if !errors.Is(err, abaca.ErrPermanent) {
+			t.Errorf("without %s: %v", lost, err)
+		}
+	}
+}
+
+func TestAFlippedBitIsFound(t *testing.T) {
+	tree := plainTree(t)
+	root := t.TempDir()
+	first := newEngine(t, root)
+	ref, _ := mustSave(t, first, tree, "one", "")
+	must(t, first.Close(context.Background()))
+	flipped := 0
+	must(t, filepath.WalkDir(filepath.Join(root, dirName(testProject), blobDir, "p"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		must(t, err)
+		raw[len(raw)/2] ^= 1
+		flipped++
+		return os.WriteFile(path, raw, 0o600)
+	}))
+	e := newEngine(t, root)
+	ctx := context.Background()
+	r, release, err := e.pool.acquire(ctx, testProject, mustExist)
+	must(t, err)
+	defer release()
+	m, _, err := finished(ctx, r.kopia, string(ref))
+	must(t, err)
+	report, err := restoreInto(t, r.kopia, m.RootEntry.ObjectID, totals{}, t.TempDir())
+	if flipped == 0 || err == nil {
+		t.Errorf("%d packs were damaged, and the restore said %+v, %v", flipped, report, err)
+	}
+}
+
+func TestSavesOfOneProjectRunBesideEachOther(t *testing.T) {
+	e := newEngine(t, t.TempDir(), func(c *Config) { c.Checkpoint = 5 * time.Millisecond })
+	var group errgroup.Group
+	trees := make([]string, 4)
+	for i := range trees {
+		trees[i] = plainTree(t)
+		for range 2 { // the second under the same id waits, and finds the first
+			group.Go(func() error {
+				_, _, err := e.Save(context.Background(), request(fmt.Sprint(i), ""), volumeOf(t, trees[i]), nil)
+				return err
+			})
+		}
+	}
+	group.Go(func() error { return e.Maintain(context.Background(), testProject) })
+	must(t, group.Wait())
+	if all := stockVerify(t, stockRepository(t, e, testProject)); len(all) != len(trees) {
+		t.Errorf("%d snapshots of %d", len(all), len(trees))
+	}
+	for i, tree := range trees {
+		mustEqual(t, tree, restored(t, e, abaca.Ref(fmt.Sprint(i))))
+	}
+}
+
+func TestProgressIsTrueAndEndsWithAll(t *testing.T) {
+	tree := plainTree(t)
+	e := newEngine(t, t.TempDir())
+	var last abaca.Progress
+	_, report, err := e.Save(context.Background(), request("one", ""), volumeOf(t, tree), func(p abaca.Progress) {
+		if p.FilesDone > p.FilesFound || p.BytesDone > p.BytesFound || p.FilesDone < last.FilesDone {
+			t.Errorf("%+v after %+v", p, last)
+		}
+		last = p
+	})
+	must(t, err)
+	if want := (abaca.Progress{FilesFound: report.Files, BytesFound: report.Bytes, FilesDone: report.Files, BytesDone: report.Bytes}); last != want {
+		t.Errorf("ended with %+v, want %+v", last, want)
+	}
+}
+
+func TestDirectoryNamesOfProjectsStayBelowTheRootAndApart(t *testing.T) {
+	seen := map[string]bool{}
+	for _, id := range []abaca.ProjectID{"a", "A", ".", "..", "../x", "a/b", "a%2fb", "~", "\x00", "ü", "%",
+		abaca.ProjectID(bytes.Repeat([]byte("x"), 500)), abaca.ProjectID(bytes.Repeat([]byte("x"), 501))} {
+		n := dirName(id)
+		if seen[n] || n == "." || n == ".." || strings.ContainsAny(n, "/\x00") || len(n) > 255 {
+			t.Errorf("%q becomes %q", id, n)
+		}
+		seen[n] = true
+	}
+}
+
+// countSnapshots counts the manifests of a project's snapshots, checkpoints included.
+func countSnapshots(t testing.TB, e *Engine) int {
+	t.Helper()
+	ctx := context.Background()
+	r, release, err := e.pool.acquire(ctx, testProject, mustExist)
+	must(t, err)
+	defer release()
+	found, err := r.kopia.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
+	must(t, err)
+	return len(found)
+}

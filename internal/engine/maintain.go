@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/maintenance"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/snapshot"
+	"github.com/kopia/kopia/snapshot/snapshotmaintenance"
+
+	"abaca"
+)
+
+// Maintain gives back the space of what was deleted and compacts the index. It is Kopia's own maintenance, on Kopia's
+// schedule: an hourly quick cycle and a daily full one, and next to nothing in between, so that it may be called often.
+// A deleted backup's space is free two to three days after its deletion.
+//
+// It may run beside saves, in this process or others: Kopia collects nothing younger than a day, forgets nothing before
+// two collections hours apart agree, and a save makes its work known with a checkpoint long before that. Kopia's lock
+// on the connection file lets one maintenance run at a time on a host; across hosts the caller sees to that.
+func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
+	r, release, err := e.pool.acquire(ctx, project, mustExist)
+	if errors.Is(err, errNoRepository) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.maintain(ctx); err != nil {
+		return fmt.Errorf("maintaining the repository of project %s: %w", project, err)
+	}
+	return nil
+}
+
+func (r *repository) maintain(ctx context.Context) error {
+	if err := r.kopia.Refresh(ctx); err != nil {
+		return err
+	}
+	if err := checkManifests(ctx, r.kopia); err != nil {
+		return err
+	}
+	if err := r.files.removeLeftovers(ctx); err != nil {
+		return fmt.Errorf("removing unfinished blobs: %w", err)
+	}
+	return repo.DirectWriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "maintain"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
+		if err := ownMaintenance(ctx, w); err != nil {
+			return err
+		}
+		return snapshotmaintenance.Run(ctx, w, maintenance.ModeAuto, false, maintenance.SafetyFull)
+	})
+}
+
+// checkManifests fails if a snapshot's manifest cannot be read: Kopia would pass it over, and collect what it refers to.
+func checkManifests(ctx context.Context, r repo.Repository) error {
+	found, err := r.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
+	if err != nil {
+		return fmt.Errorf("listing the snapshots: %w", err)
+	}
+	for _, f := range found {
+		m, err := snapshot.LoadSnapshot(ctx, r, f.ID)
+		if errors.Is(err, snapshot.ErrSnapshotNotFound) {
+			continue // deleted since
+		}
+		if err == nil && m.RootEntry == nil {
+			err = malformed("it has no root")
+		}
+		if err != nil {
+			return fmt.Errorf("nothing is collected, since the snapshot %s (%s) cannot be read: %w", f.Labels[tagID], f.ID, err)
+		}
+	}
+	return nil
+}
+
+// ownMaintenance makes this engine the one whose maintenance Kopia lets run.
+func ownMaintenance(ctx context.Context, w repo.RepositoryWriter) error {
+	params, err := maintenance.GetParams(ctx, w)
+	if err != nil {
+		return fmt.Errorf("reading the schedule of maintenance: %w", err)
+	}
+	owner := w.ClientOptions().UsernameAtHost()
+	if params.Owner == owner {
+		return nil
+	}
+	params.Owner = owner
+	if err := maintenance.SetParams(ctx, w, params); err != nil {
+		return fmt.Errorf("writing the schedule of maintenance: %w", err)
+	}
+	return w.Flush(ctx)
+}
