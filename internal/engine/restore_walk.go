@@ -239,6 +239,13 @@ func (w *walker) adopt(d *targetDir, up int) error {
 	if err != nil {
 		return fmt.Errorf("open the directory: %w", err)
 	}
+	if st.Perm()&0o100 == 0 && unix.Geteuid() != 0 {
+		// An ordinary owner cannot look for names in it otherwise. Its saved mode comes at the end.
+		if err := posix.Chmod(fd, st.Perm()|0o700); err != nil {
+			posix.Close(fd)
+			return fmt.Errorf("make the directory searchable: %w", err)
+		}
+	}
 	d.fd, d.self, d.users = fd, st, 1
 	w.dirs.done(d)
 	return nil
