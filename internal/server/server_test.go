@@ -45,7 +45,7 @@ func copyTree(t *testing.T, from, to string) {
 func TestFilesSurviveBackupVandalismAndRestore(t *testing.T) {
 	s := serve.Start(t)
 	share := s.NewShare("docs")
-	files := 20_000
+	files := 5_000
 	if testing.Short() {
 		files = 500
 	}
