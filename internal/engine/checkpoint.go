@@ -154,19 +154,19 @@ func resume(ctx context.Context, r repo.Repository, checkpoints []*snapshot.Mani
 func (f *resumption) read(ctx context.Context, r repo.Repository, list object.ID) error {
 	o, err := r.OpenObject(ctx, list)
 	if err != nil {
-		return baseError(ctx, err)
+		return previousError(ctx, err)
 	}
 	defer o.Close()
 	dec, err := newDirDecoder(o)
 	if err != nil {
-		return baseError(ctx, err)
+		return previousError(ctx, err)
 	}
 	for {
 		var e entry
 		if err := dec.next(&e); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return baseError(ctx, err)
+			return previousError(ctx, err)
 		}
 		switch {
 		case e.name == baseName:
@@ -226,7 +226,7 @@ func (f *fileReader) resume() error {
 	}
 	o, err := f.s.w.session.OpenObject(f.ctx, list)
 	if err != nil {
-		return baseError(f.ctx, err)
+		return previousError(f.ctx, err)
 	}
 	defer o.Close()
 	dec := chunkDecoder{lines: lineReader{r: bufio.NewReader(o)}}
@@ -237,7 +237,7 @@ func (f *fileReader) resume() error {
 			return nil
 		}
 		if err != nil {
-			return baseError(f.ctx, err)
+			return previousError(f.ctx, err)
 		}
 		if err := f.add(ref); err != nil {
 			return err

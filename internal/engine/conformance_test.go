@@ -7,5 +7,6 @@ import (
 )
 
 func TestEngineConforms(t *testing.T) {
+	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) enginetest.Engine { return newEngine(t, t.TempDir()) })
 }

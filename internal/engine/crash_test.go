@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,13 +47,14 @@ func (d dyingStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
 }
 
 func TestAfterACrashAtAnyWriteTheNextSaveSucceeds(t *testing.T) {
+	t.Parallel()
 	tree := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(tree, "big"), randomBytes(3, 3<<20), 0o600))
 	for i := range 5 {
 		must(t, os.MkdirAll(filepath.Join(tree, fmt.Sprint(i)), 0o700))
 		must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint(i), "f"), randomBytes(uint64(i), 1000), 0o600))
 	}
-	for writes := int64(0); ; writes++ {
+	attempt := func(t *testing.T, writes int64) (made int64) {
 		root := t.TempDir()
 		var left atomic.Int64
 		left.Store(writes)
@@ -61,27 +63,33 @@ func TestAfterACrashAtAnyWriteTheNextSaveSucceeds(t *testing.T) {
 			c.Checkpoint = time.Millisecond
 		})
 		_, _, err := dying.Save(context.Background(), request("one", ""), volumeOf(t, tree), nil)
-		died := left.Load() < 0
-		if died != errors.Is(err, errKilled) {
+		made = writes - left.Load()
+		if died := left.Load() < 0; died != errors.Is(err, errKilled) {
 			t.Fatalf("after %d writes: %v", writes, err)
 		}
 		e := newEngine(t, root)
 		ref, _ := mustSave(t, e, tree, "one", "")
 		mustEqual(t, tree, restored(t, e, ref))
 		if n := countSnapshots(t, e); n != 1 {
-			t.Fatalf("after %d writes there are %d snapshots", writes, n)
+			t.Errorf("there are %d snapshots", n)
 		}
-		if !died {
-			stockVerify(t, stockRepository(t, e, testProject))
-			if writes < 5 {
-				t.Fatalf("a save made only %d writes", writes)
-			}
-			return
-		}
+		stockVerify(t, stockRepository(t, e, testProject))
+		return made
+	}
+	all := attempt(t, math.MaxInt64)
+	if all < 5 {
+		t.Fatalf("a save made only %d writes", all)
+	}
+	for writes := range all {
+		t.Run(fmt.Sprintf("after %d writes", writes), func(t *testing.T) {
+			t.Parallel()
+			attempt(t, writes)
+		})
 	}
 }
 
 func TestAnInterruptedSaveResumesFromItsCheckpoint(t *testing.T) {
+	t.Parallel()
 	tree := t.TempDir()
 	for i := range 40 {
 		dir := filepath.Join(tree, fmt.Sprintf("%02d", i))
@@ -114,6 +122,63 @@ func TestAnInterruptedSaveResumesFromItsCheckpoint(t *testing.T) {
 	}
 }
 
+func TestTheBeginningOfALargeFileIsNotReadAgainAfterAnInterruption(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	const size = 96 << 20
+	must(t, os.WriteFile(filepath.Join(tree, "large"), randomBytes(99, size), 0o600))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	old := func() time.Time { return time.Now().Add(time.Minute) }
+	root := t.TempDir()
+	first := newEngine(t, root, func(c *Config) {
+		c.Checkpoint = time.Millisecond
+		c.Wrap = func(st blob.Storage) blob.Storage { return &watchedStorage{Storage: st, enough: 5, cancel: cancel} }
+	})
+	first.kernelNow = old
+	if _, _, err := first.Save(ctx, request("one", ""), volumeOf(t, tree), nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the save was not interrupted: %v", err)
+	}
+	ctx = context.Background()
+	second := newEngine(t, root)
+	second.kernelNow = old
+	r, release, err := second.pool.acquire(ctx, testProject, mustExist)
+	must(t, err)
+	w, err := r.newWriter(ctx)
+	must(t, err)
+	s, node, err := newSaver(ctx, w, volumeOf(t, tree), old)
+	must(t, err)
+	must(t, s.findPrevious(ctx, request("one", ""), node))
+	var begun int64
+	for _, part := range s.resumed.files {
+		begun += part.size
+	}
+	before := w.puts.Load()
+	must(t, s.walk(ctx, node, time.Hour, nil))
+	chunks := w.puts.Load() - before
+	must(t, w.session.Close(ctx))
+	release()
+	t.Logf("%d of %d bytes had been stored; the rest took %d chunks", begun, size, chunks)
+	if begun < minChunk || begun >= size {
+		t.Fatalf("the checkpoint has %d bytes of %d", begun, size)
+	}
+	ref, _ := mustSave(t, second, tree, "one", "")
+	large, rest := savedEntries(t, second, ref)["large"], int64(0)
+	r, release, err = second.pool.acquire(ctx, testProject, mustExist)
+	must(t, err)
+	defer release()
+	must(t, chunksOf(ctx, r.kopia, &large, func(c chunk) error {
+		if c.start >= begun {
+			rest++
+		}
+		return nil
+	}))
+	if others := int64(2); chunks > rest+others { // the list of chunks and the directory
+		t.Errorf("%d chunks were stored again; %d were left to store", chunks-others, rest)
+	}
+	mustEqual(t, tree, restored(t, second, ref))
+}
+
 // A watchedStorage interrupts the save once enough index blobs, and so checkpoints, have been written.
 type watchedStorage struct {
 	blob.Storage
@@ -135,6 +200,7 @@ func (w *watchedStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Byte
 }
 
 func TestAHalfMadeRepositoryIsCompleted(t *testing.T) {
+	t.Parallel()
 	tree := t.TempDir()
 	for name, spoil := range map[string]func(dir string) error{
 		"only its directory":       func(dir string) error { return os.RemoveAll(filepath.Join(dir, secretFile)) },
@@ -158,6 +224,7 @@ func TestAHalfMadeRepositoryIsCompleted(t *testing.T) {
 }
 
 func TestALostKeyOrFormatIsNeverPaperedOver(t *testing.T) {
+	t.Parallel()
 	tree := plainTree(t)
 	for _, lost := range []string{secretFile, filepath.Join(blobDir, format.KopiaRepositoryBlobID+".f")} {
 		root := t.TempDir()
@@ -171,6 +238,7 @@ func TestALostKeyOrFormatIsNeverPaperedOver(t *testing.T) {
 }
 
 func TestAFlippedBitIsFound(t *testing.T) {
+	t.Parallel()
 	tree := plainTree(t)
 	root := t.TempDir()
 	first := newEngine(t, root)
@@ -201,6 +269,7 @@ func TestAFlippedBitIsFound(t *testing.T) {
 }
 
 func TestSavesOfOneProjectRunBesideEachOther(t *testing.T) {
+	t.Parallel()
 	e := newEngine(t, t.TempDir(), func(c *Config) { c.Checkpoint = 5 * time.Millisecond })
 	var group errgroup.Group
 	trees := make([]string, 4)
@@ -224,6 +293,7 @@ func TestSavesOfOneProjectRunBesideEachOther(t *testing.T) {
 }
 
 func TestProgressIsTrueAndEndsWithAll(t *testing.T) {
+	t.Parallel()
 	tree := plainTree(t)
 	e := newEngine(t, t.TempDir())
 	var last abaca.Progress
@@ -240,6 +310,7 @@ func TestProgressIsTrueAndEndsWithAll(t *testing.T) {
 }
 
 func TestDirectoryNamesOfProjectsStayBelowTheRootAndApart(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for _, id := range []abaca.ProjectID{"a", "A", ".", "..", "../x", "a/b", "a%2fb", "~", "\x00", "ü", "%",
 		abaca.ProjectID(bytes.Repeat([]byte("x"), 500)), abaca.ProjectID(bytes.Repeat([]byte("x"), 501))} {

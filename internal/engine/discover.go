@@ -17,8 +17,8 @@ import (
 	"abaca/internal/posix"
 )
 
-// errBase says that the base could not be read. A base saves nothing but time, so the save starts over without it.
-var errBase = errors.New("reading the previous snapshot")
+// errPrevious says that the base could not be read. A base saves nothing but time, so the save starts over without it.
+var errPrevious = errors.New("reading the previous snapshot")
 
 // discover lists a directory and compares it with the base. It is the only place where names are looked up, each once.
 // A directory that cannot be listed is left with an empty listing and a mark; gone says that there is none any more.
@@ -174,7 +174,7 @@ func isLostAndFound(root *posix.Stat, name string, st *posix.Stat) bool {
 
 // compare finds out what differs from the base, and which directories are to be discovered next.
 func (s *saver) compare(ctx context.Context, n *node) error {
-	base, err := s.openBase(ctx, n.base)
+	base, err := s.openPrevious(ctx, n.base)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (s *saver) compare(ctx context.Context, n *node) error {
 	if n.resumed == object.EmptyID {
 		n.resumed = s.resumed.dirs[n.id()]
 	}
-	again, err := s.openBase(ctx, n.resumed)
+	again, err := s.openPrevious(ctx, n.resumed)
 	if err != nil {
 		return err
 	}

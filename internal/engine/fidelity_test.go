@@ -71,6 +71,7 @@ func restored(t testing.TB, e *Engine, ref abaca.Ref) string {
 }
 
 func TestTheTortureTreeIsSavedInEveryField(t *testing.T) {
+	t.Parallel()
 	tree := plantTorture(t)
 	e := newEngine(t, t.TempDir())
 	ref, report := mustSave(t, e, tree, "one", "")
@@ -81,6 +82,7 @@ func TestTheTortureTreeIsSavedInEveryField(t *testing.T) {
 }
 
 func TestRandomTreesAndChangesAreSavedIncrementally(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		tree := t.TempDir()
 		must(t, torture.Grow(tree, seed, 300))
@@ -96,6 +98,7 @@ func TestRandomTreesAndChangesAreSavedIncrementally(t *testing.T) {
 }
 
 func TestASparseFileOfATebibyteCostsNothing(t *testing.T) {
+	t.Parallel()
 	tree := t.TempDir()
 	f, err := os.Create(filepath.Join(tree, "sparse"))
 	must(t, err)
@@ -123,6 +126,7 @@ func TestASparseFileOfATebibyteCostsNothing(t *testing.T) {
 }
 
 func TestADirectoryBeyondPathMaxIsSaved(t *testing.T) {
+	t.Parallel()
 	const depth = 2000
 	tree := t.TempDir()
 	dir, err := os.Open(tree)
@@ -156,6 +160,7 @@ func TestADirectoryBeyondPathMaxIsSaved(t *testing.T) {
 }
 
 func TestAFileThatCannotBeReadIsKeptWithAMark(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() == 0 {
 		t.Skip("SKIPPED: nothing is unreadable to root")
 	}
@@ -192,6 +197,7 @@ func (r restlessStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Byte
 }
 
 func TestAFileThatChangesWhileItIsReadIsReadAgainAndKeptWithAMarkInTheEnd(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct{ changes, marked int64 }{
 		"once":   {1, 0},
 		"always": {1000, 1},
@@ -218,6 +224,10 @@ func TestAFileThatChangesWhileItIsReadIsReadAgainAndKeptWithAMarkInTheEnd(t *tes
 			}
 			if m := savedEntries(t, e, ref)["busy"].mark; (m == markChanged) != (test.marked > 0) {
 				t.Errorf("it has the mark %d", m)
+			}
+			again, repeated := mustSave(t, e, tree, "one", "")
+			if report.Stored = 0; again != ref || repeated != report {
+				t.Errorf("the save said %+v, and when it was repeated %+v", report, repeated)
 			}
 			changes.Store(0)
 			ref, report = mustSave(t, e, tree, "two", ref)

@@ -79,6 +79,7 @@ func decodeDir(raw []byte) (header, []entry, totals, error) {
 }
 
 func TestADirectoryObjectIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
 	want := oddEntries(t)
 	self := &entry{name: "root", kind: kindDir, nlink: 1, object: someObject(t, "k00"), mode: 0o2750, xattrs: []posix.Attr{{Name: "user.r", Value: []byte("v")}}}
 	sum := totals{bytes: 10, files: 11, symlinks: 12, dirs: 13, marked: 14}
@@ -103,6 +104,7 @@ func TestADirectoryObjectIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestStockKopiaReadsADirectoryObject(t *testing.T) {
+	t.Parallel()
 	want := oddEntries(t)
 	raw := encodeDir(t, nil, want, totals{files: 1}, posix.Time{Sec: 3, Nsec: 4})
 	var stock snapshot.DirManifest
@@ -132,6 +134,7 @@ func TestStockKopiaReadsADirectoryObject(t *testing.T) {
 }
 
 func TestNamesThatKopiaCannotKeepGetUniqueStandIns(t *testing.T) {
+	t.Parallel()
 	names := []string{"a\xff", "a\xfe", "a_", strings.Repeat("\xff", 255), strings.Repeat("ü", 127) + "\xff"}
 	plain, _ := stockName("a\xff")
 	names = append(names, plain) // a file that is called like the stand-in of another
@@ -146,6 +149,7 @@ func TestNamesThatKopiaCannotKeepGetUniqueStandIns(t *testing.T) {
 }
 
 func TestDamagedDirectoryObjectsAreRefused(t *testing.T) {
+	t.Parallel()
 	good := string(encodeDir(t, nil, oddEntries(t), totals{}, posix.Time{}))
 	for name, raw := range map[string]string{
 		"empty":                    "",

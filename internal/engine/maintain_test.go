@@ -39,6 +39,7 @@ func timedEngine(t testing.TB, root string) (*Engine, func(time.Duration)) {
 }
 
 func TestMaintenanceFreesWhatWasDeletedAndKeepsTheRest(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	root := t.TempDir()
 	e, pass := timedEngine(t, root)
@@ -66,6 +67,7 @@ func TestMaintenanceFreesWhatWasDeletedAndKeepsTheRest(t *testing.T) {
 }
 
 func TestAManifestThatCannotBeReadStopsCollection(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	root := t.TempDir()
 	e, pass := timedEngine(t, root)
@@ -86,6 +88,7 @@ func TestAManifestThatCannotBeReadStopsCollection(t *testing.T) {
 }
 
 func TestAnUnfinishedSaveIsKeptByMaintenance(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	root := t.TempDir()
 	e, pass := timedEngine(t, root)

@@ -73,6 +73,7 @@ func packPath(t *testing.T, r *repository, info content.Info) string {
 }
 
 func TestDamageCostsOnlyTheFilesItHits(t *testing.T) {
+	t.Parallel()
 	source := plainTree(t) // with a file "big" of many chunks
 	must(t, os.WriteFile(filepath.Join(source, "small"), randomBytes(5, 3000), 0o640))
 	for _, name := range []string{"big", "small"} {
@@ -119,6 +120,7 @@ func TestDamageCostsOnlyTheFilesItHits(t *testing.T) {
 }
 
 func TestALostPackIsReportedFileByFile(t *testing.T) {
+	t.Parallel()
 	e := newEngine(t, t.TempDir())
 	source, target := plainTree(t), t.TempDir()
 	ref, _ := mustSave(t, e, source, "one", "")
@@ -158,6 +160,7 @@ func (f failingReader) each(ctx context.Context, pieces []piece, use func(*piece
 }
 
 func TestARestoreThatDiedAnywhereIsCompletedByTheNext(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	source, target := t.TempDir(), t.TempDir()
 	must(t, torture.Grow(source, 77, 300))
@@ -187,6 +190,7 @@ func TestARestoreThatDiedAnywhereIsCompletedByTheNext(t *testing.T) {
 }
 
 func TestAFullShareFailsInWords(t *testing.T) {
+	t.Parallel()
 	source, target := t.TempDir(), t.TempDir()
 	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "size=4m"); err != nil {
 		t.Skipf("SKIPPED: a small file system needs privileges: %v", err)
@@ -209,6 +213,7 @@ func TestAFullShareFailsInWords(t *testing.T) {
 
 // Tenants restore because they have filled a share with the wrong things.
 func TestAShareFullOfWhatWillGoIsCleared(t *testing.T) {
+	t.Parallel()
 	source, target := t.TempDir(), t.TempDir()
 	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "size=4m"); err != nil {
 		t.Skipf("SKIPPED: a small file system needs privileges: %v", err)
@@ -239,6 +244,7 @@ func sameContent(t *testing.T, want, got string) {
 }
 
 func TestAFewDescriptorsAreEnoughForAnyDepth(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	source, target := plantTorture(t), t.TempDir()
 	id, _ := plainSave(t, r, source, 1<<20)
@@ -252,6 +258,7 @@ func TestAFewDescriptorsAreEnoughForAnyDepth(t *testing.T) {
 }
 
 func TestWhatWasSavedWithAMarkDestroysNothing(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	source, target := t.TempDir(), t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(source, "dir"), 0o755))
@@ -278,6 +285,7 @@ func TestWhatWasSavedWithAMarkDestroysNothing(t *testing.T) {
 }
 
 func TestEntriesOfADirectoryOfManySubdirectoriesAreVisitedInBatches(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	source, target := t.TempDir(), t.TempDir()
 	for i := range maxSubdirs + 10 {

@@ -15,6 +15,7 @@ import (
 // If Kopia ever derives keys, frames contents or packs them in another way, this test must fail, and the version
 // stays pinned until the reader has learnt it.
 func TestContentsReadFromPacksAreWhatKopiaReads(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	secret, err := packSecret(r.FormatManager())
 	if err != nil {
@@ -58,6 +59,7 @@ func TestContentsReadFromPacksAreWhatKopiaReads(t *testing.T) {
 }
 
 func TestContentHashesAreKopias(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	hashes := contentHashes(r.FormatManager())
 	h := hashes()

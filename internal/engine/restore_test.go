@@ -70,6 +70,7 @@ func plantTorture(t testing.TB) string {
 }
 
 func TestTheTortureTreeComesBackInEveryField(t *testing.T) {
+	t.Parallel()
 	r := newRepository(t)
 	source, target := plantTorture(t), t.TempDir()
 	id, all := plainSave(t, r, source, 1<<20)
@@ -115,8 +116,10 @@ func ctimes(t testing.TB, root string) string {
 }
 
 func TestRandomTreesComeBackAfterVandalism(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			r := newRepository(t)
 			source, target := t.TempDir(), t.TempDir()
 			if err := torture.Grow(source, seed, 300); err != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 // Save keeps the tree beneath vol.Root under req.ID and returns once that would survive a power loss. If a finished
-// snapshot of this id exists, it is returned as it is. What equals req.Parent is not read; a parent that is gone or
+// snapshot of this id exists, it is returned as it is, with the report of then and nothing stored. What equals req.Parent is not read; a parent that is gone or
 // damaged costs time only. report is called about twice a second from one goroutine.
 //
 // Files that change while they are read, or cannot be read, are kept with a mark and counted in the report; they are
@@ -48,7 +48,7 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		return abaca.Ref(req.ID), reportOf(done), nil
 	}
 	result, err := e.save(ctx, r, req, vol, report, true)
-	if errors.Is(err, errBase) {
+	if errors.Is(err, errPrevious) {
 		r.log.Warn("saving without the previous snapshot", "id", req.ID, "error", err)
 		result, err = e.save(ctx, r, req, vol, report, false)
 	}
@@ -64,16 +64,6 @@ func spaceReason(err error) error {
 		return &abaca.Reason{Text: "the storage of backups is full", Err: err}
 	}
 	return err
-}
-
-// reportOf says again what a finished save has said, as far as its manifest knows.
-func reportOf(m *snapshot.Manifest) abaca.Report {
-	s := m.RootEntry.DirSummary
-	if s == nil {
-		return abaca.Report{}
-	}
-	t := totals{files: s.TotalFileCount, symlinks: s.TotalSymlinkCount, dirs: s.TotalDirCount}
-	return abaca.Report{Files: t.entries(), Bytes: s.TotalFileSize, Unreadable: int64(s.IgnoredErrorCount)}
 }
 
 // A saver is one attempt to save one tree.
@@ -124,7 +114,7 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 		return abaca.Report{}, err
 	}
 	if compare {
-		if err := s.findBase(ctx, req, root); err != nil {
+		if err := s.findPrevious(ctx, req, root); err != nil {
 			return abaca.Report{}, err
 		}
 	}
@@ -139,11 +129,14 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 	var tree entry
 	root.own.fill(&tree, "/", 0)
 	tree.object, tree.totals = root.dirs[0].object, root.dirs[0].totals
-	if err := s.commit(ctx, newManifest(req, &tree, started, e.config.Now())); err != nil {
+	result := abaca.Report{Files: tree.totals.entries(), Bytes: tree.totals.bytes}
+	s.marks.fillIn(&result)
+	m := newManifest(req, &tree, started, e.config.Now())
+	noteReport(m, result)
+	if err := s.commit(ctx, m); err != nil {
 		return abaca.Report{}, err
 	}
-	result := abaca.Report{Files: tree.totals.entries(), Bytes: tree.totals.bytes, Stored: w.stored.Load()}
-	s.marks.fillIn(&result)
+	result.Stored = w.stored.Load()
 	return result, nil
 }
 
@@ -191,9 +184,9 @@ func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func(
 	return s, &node{fd: fd, dev: s.root.Dev}, nil
 }
 
-// findBase finds what to compare with: the parent's root, if there is such a snapshot, and what earlier attempts at
+// findPrevious finds what to compare with: the parent's root, if there is such a snapshot, and what earlier attempts at
 // this save have left.
-func (s *saver) findBase(ctx context.Context, req abaca.SaveRequest, root *node) error {
+func (s *saver) findPrevious(ctx context.Context, req abaca.SaveRequest, root *node) error {
 	_, checkpoints, err := finished(ctx, s.w.session, req.ID)
 	if err != nil {
 		return err

@@ -3,13 +3,16 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -112,8 +115,11 @@ func stockRepository(t testing.TB, e *Engine, project abaca.ProjectID) repo.Dire
 	must(t, err)
 	st, err := filesystem.New(ctx, &filesystem.Options{Path: filepath.Join(dir, blobDir)}, false)
 	must(t, err)
+	info := st.ConnectionInfo()
+	raw, err := json.Marshal(repo.LocalConfig{Storage: &info}) // as repo.Connect would, which takes a second key derivation
+	must(t, err)
 	config := filepath.Join(t.TempDir(), "kopia.config")
-	must(t, repo.Connect(ctx, config, st, password, nil))
+	must(t, os.WriteFile(config, raw, 0o600))
 	r, err := repo.Open(ctx, config, password, nil)
 	must(t, err)
 	t.Cleanup(func() { r.Close(ctx) })
@@ -209,6 +215,7 @@ func sameTree(t testing.TB, want, got string) {
 }
 
 func TestStockKopiaVerifiesAndRestoresWhatWasSaved(t *testing.T) {
+	t.Parallel()
 	tree := plainTree(t)
 	e := newEngine(t, t.TempDir())
 	_, report := mustSave(t, e, tree, "one", "")
@@ -224,6 +231,7 @@ func TestStockKopiaVerifiesAndRestoresWhatWasSaved(t *testing.T) {
 }
 
 func TestASecondSaveStoresNextToNothing(t *testing.T) {
+	t.Parallel()
 	tree := plainTree(t)
 	e := newEngine(t, t.TempDir())
 	e.kernelNow = func() time.Time { return time.Now().Add(time.Minute) } // change times are old enough to be trusted
@@ -243,7 +251,8 @@ func TestASecondSaveStoresNextToNothing(t *testing.T) {
 }
 
 func TestChangesOfEveryKindAreSeen(t *testing.T) {
-	for name, change := range map[string]func(root string) error{
+	t.Parallel()
+	changes := map[string]func(root string) error{
 		"a byte in a large file": func(root string) error {
 			f, err := os.OpenFile(filepath.Join(root, "big"), os.O_WRONLY, 0)
 			if err != nil {
@@ -282,24 +291,53 @@ func TestChangesOfEveryKindAreSeen(t *testing.T) {
 			return errors.Join(os.Remove(p), os.Mkdir(p, 0o700))
 		},
 		"everything": func(root string) error { return os.RemoveAll(filepath.Join(root, "d0")) },
-	} {
+	}
+	tree := plainTree(t)
+	e := newEngine(t, t.TempDir())
+	ref, _ := mustSave(t, e, tree, "before", "")
+	r := stockRepository(t, e, testProject)
+	for _, name := range slices.Sorted(maps.Keys(changes)) { // one after the other, as a share's backups are
 		t.Run(name, func(t *testing.T) {
-			tree := plainTree(t)
-			e := newEngine(t, t.TempDir())
-			ref, _ := mustSave(t, e, tree, "one", "")
-			must(t, change(tree))
-			mustSave(t, e, tree, "two", ref)
-			r := stockRepository(t, e, testProject)
-			for _, m := range stockVerify(t, r) {
-				if m.Tags[tagID] == "two" {
-					sameTree(t, tree, stockRestore(t, r, m))
-				}
-			}
+			must(t, changes[name](tree))
+			ref, _ = mustSave(t, e, tree, name, ref)
+			must(t, r.Refresh(context.Background()))
+			m, _, err := finished(context.Background(), r, name)
+			must(t, err)
+			sameTree(t, tree, stockRestore(t, r, m))
 		})
+	}
+	if all := stockVerify(t, r); len(all) != len(changes)+1 {
+		t.Errorf("%d snapshots of %d", len(all), len(changes)+1)
+	}
+}
+
+func TestADenseRepositoryIsSmallerAndBothKindsAreReadByBothEngines(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	for i := range 40 {
+		must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint(i)), words(rand.New(rand.NewPCG(1, uint64(i))), 100<<10), 0o600))
+	}
+	dense := func(c *Config) { c.Dense = true }
+	for _, kind := range []struct {
+		name       string
+		first, and []func(*Config)
+	}{{"fast, then dense", nil, []func(*Config){dense}}, {"dense, then fast", []func(*Config){dense}, nil}} {
+		root := t.TempDir()
+		first := newEngine(t, root, kind.first...)
+		ref, report := mustSave(t, first, tree, "one", "")
+		second := newEngine(t, t.TempDir(), kind.and...)
+		_, other := mustSave(t, second, tree, "one", "")
+		if (other.Stored < report.Stored) != (kind.first == nil) {
+			t.Errorf("%s: %d bytes, then %d", kind.name, report.Stored, other.Stored)
+		}
+		reader := newEngine(t, root, kind.and...)
+		mustEqual(t, tree, restored(t, reader, ref))
+		stockVerify(t, stockRepository(t, first, testProject))
 	}
 }
 
 func TestASaveUnderAFinishedIDIsThatSave(t *testing.T) {
+	t.Parallel()
 	tree := plainTree(t)
 	e := newEngine(t, t.TempDir())
 	ref, _ := mustSave(t, e, tree, "one", "")
@@ -314,6 +352,7 @@ func TestASaveUnderAFinishedIDIsThatSave(t *testing.T) {
 }
 
 func TestDeleteRemovesAllOfAnIDAndNothingElse(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	tree := plainTree(t)
 	e := newEngine(t, t.TempDir())
@@ -332,6 +371,7 @@ func TestDeleteRemovesAllOfAnIDAndNothingElse(t *testing.T) {
 }
 
 func TestAnotherMasterKeyOpensNothing(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	tree := plainTree(t)
 	mustSave(t, newEngine(t, root), tree, "one", "")

@@ -25,6 +25,10 @@ const (
 	tagID    = "tag:abaca-id"
 	tagShare = "tag:abaca-share"
 
+	// tagMarked says how many files of a finished snapshot kept changing and how many could not be read, as
+	// "changed/unreadable"; the manifest's description has the report's detail. Without marks there is neither.
+	tagMarked = "tag:abaca-marked"
+
 	reasonCheckpoint = "checkpoint"
 )
 
@@ -55,6 +59,30 @@ func newManifest(req abaca.SaveRequest, root *entry, started, ended time.Time) *
 		RootEntry: &dir,
 		Tags:      map[string]string{tagID: req.ID, tagShare: string(req.Share)},
 	}
+}
+
+// noteReport keeps in a manifest what it has no other place for, so that a save that is repeated can say it again.
+func noteReport(m *snapshot.Manifest, r abaca.Report) {
+	if r.Changed == 0 && r.Unreadable == 0 {
+		return
+	}
+	m.Tags[tagMarked] = fmt.Sprintf("%d/%d", r.Changed, r.Unreadable)
+	m.Description = r.Detail
+}
+
+// reportOf says again what a finished save has said, but that it stores nothing now. Where a manifest does not tell the
+// marks apart, all of them count as unreadable.
+func reportOf(m *snapshot.Manifest) abaca.Report {
+	s := m.RootEntry.DirSummary
+	if s == nil {
+		return abaca.Report{}
+	}
+	t := totals{files: s.TotalFileCount, symlinks: s.TotalSymlinkCount, dirs: s.TotalDirCount}
+	r := abaca.Report{Files: t.entries(), Bytes: s.TotalFileSize, Detail: m.Description}
+	if _, err := fmt.Sscanf(m.Tags[tagMarked], "%d/%d", &r.Changed, &r.Unreadable); err != nil {
+		r.Changed, r.Unreadable = 0, int64(s.IgnoredErrorCount)
+	}
+	return r
 }
 
 func clamp32(n int64) int32 { return int32(min(n, 1<<31-1)) }

@@ -19,12 +19,12 @@ const (
 
 // store saves what has changed in a directory, and writes its object.
 func (s *saver) store(ctx context.Context, n *node) (dirResult, error) {
-	base, err := s.openBase(ctx, n.base)
+	base, err := s.openPrevious(ctx, n.base)
 	if err != nil {
 		return dirResult{}, err
 	}
 	defer base.close()
-	again, err := s.openBase(ctx, n.resumed)
+	again, err := s.openPrevious(ctx, n.resumed)
 	if err != nil {
 		return dirResult{}, err
 	}
@@ -71,8 +71,8 @@ func (s *saver) headerOf(n *node) header {
 type dirWriter struct {
 	s       *saver
 	n       *node
-	base    *baseReader
-	again   *baseReader // of an earlier attempt
+	base    *previousReader
+	again   *previousReader // of an earlier attempt
 	out     *stream
 	round   int64 // the checkpoint before which the beginning was published last
 	enc     *dirEncoder
@@ -196,7 +196,7 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 		}
 		w.s.progress.do(1, 0)
 	case it.state == stateSame && before == nil:
-		return fmt.Errorf("%w: the entry of %q is gone", errBase, name)
+		return fmt.Errorf("%w: the entry of %q is gone", errPrevious, name)
 	case it.kind == kindDir:
 		d := w.passDir(i)
 		if it.state == stateSame {
@@ -210,7 +210,7 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 		e = before
 	case it.state == stateResumed:
 		if e, _, err = w.again.find(name); e == nil || err != nil {
-			return fmt.Errorf("%w: the entry of %q is gone: %w", errBase, name, err)
+			return fmt.Errorf("%w: the entry of %q is gone: %w", errPrevious, name, err)
 		}
 	}
 	return w.emit(e)

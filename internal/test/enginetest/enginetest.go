@@ -40,7 +40,10 @@ func Run(t *testing.T, open func(t *testing.T) Engine) {
 		{"what was never saved or was deleted cannot be restored, for good", (*suite).gone},
 		{"progress never exceeds what was found and ends there", (*suite).progress},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(&suite{T: t, engine: open(t)}) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(&suite{T: t, engine: open(t)})
+		})
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/kopia/kopia/repo/object"
 )
 
-// A baseReader walks through a directory object of the previous snapshot beside the sorted names of today.
-type baseReader struct {
+// A previousReader walks through a directory object of the previous snapshot beside the sorted names of today.
+type previousReader struct {
 	object object.Reader // nil for no base
 	dec    *dirDecoder
 	entry  entry
@@ -18,38 +18,38 @@ type baseReader struct {
 	end    bool
 }
 
-// openBase opens a directory object for comparing; the empty id gives a reader of nothing.
-func (s *saver) openBase(ctx context.Context, id object.ID) (*baseReader, error) {
+// openPrevious opens a directory object for comparing; the empty id gives a reader of nothing.
+func (s *saver) openPrevious(ctx context.Context, id object.ID) (*previousReader, error) {
 	if id == object.EmptyID {
-		return &baseReader{end: true}, nil
+		return &previousReader{end: true}, nil
 	}
 	r, err := s.w.session.OpenObject(ctx, id)
 	if err != nil {
-		return nil, baseError(ctx, err)
+		return nil, previousError(ctx, err)
 	}
 	dec, err := newDirDecoder(r)
 	if err != nil {
 		r.Close()
-		return nil, baseError(ctx, err)
+		return nil, previousError(ctx, err)
 	}
-	return &baseReader{object: r, dec: dec}, nil
+	return &previousReader{object: r, dec: dec}, nil
 }
 
-func baseError(ctx context.Context, err error) error {
+func previousError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w: %w", errBase, err)
+	return fmt.Errorf("%w: %w", errPrevious, err)
 }
 
-func (b *baseReader) close() {
+func (b *previousReader) close() {
 	if b.object != nil {
 		b.object.Close()
 	}
 }
 
 // peek returns the current entry, nil behind the last. It is valid until pass.
-func (b *baseReader) peek() (*entry, error) {
+func (b *previousReader) peek() (*entry, error) {
 	if b.valid {
 		return &b.entry, nil
 	}
@@ -62,16 +62,16 @@ func (b *baseReader) peek() (*entry, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errBase, err)
+		return nil, fmt.Errorf("%w: %w", errPrevious, err)
 	}
 	b.valid = true
 	return &b.entry, nil
 }
 
-func (b *baseReader) pass() { b.valid = false }
+func (b *previousReader) pass() { b.valid = false }
 
 // find passes all entries before name, says how many, and passes and returns that of this name, nil if there is none.
-func (b *baseReader) find(name []byte) (e *entry, between int, err error) {
+func (b *previousReader) find(name []byte) (e *entry, between int, err error) {
 	for {
 		e, err = b.peek()
 		if e == nil || err != nil || e.name > string(name) {
@@ -86,7 +86,7 @@ func (b *baseReader) find(name []byte) (e *entry, between int, err error) {
 }
 
 // rest passes all entries that are left and says how many they were.
-func (b *baseReader) rest() (n int, err error) {
+func (b *previousReader) rest() (n int, err error) {
 	for {
 		e, err := b.peek()
 		if e == nil || err != nil {
@@ -98,7 +98,7 @@ func (b *baseReader) rest() (n int, err error) {
 }
 
 // totals returns what the object says of itself; only valid behind the last entry.
-func (b *baseReader) totals() totals {
+func (b *previousReader) totals() totals {
 	if b.dec == nil {
 		return totals{}
 	}
