@@ -167,14 +167,14 @@ func newBackupSet(r *remote) *cobra.Command {
 			for _, f := range []string{"name", "description"} {
 				value, clear := given(cmd, f), cmd.Flags().Changed("no-"+f)
 				if value != nil && clear {
-					return usagef("%s: --%s and --no-%s exclude each other", cmd.CommandPath(), f, f)
+					return usagef("%s--%s and --no-%s exclude each other", place(cmd), f, f)
 				}
 				if value != nil || clear {
 					changes[f] = value
 				}
 			}
 			if len(changes) == 0 && status.value == "" {
-				return usagef("%s: nothing to change; give --name, --description or --status", cmd.CommandPath())
+				return usagef("%snothing to change; give --name, --description or --status", place(cmd))
 			}
 			c, err := r.connect(cmd)
 			if err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,36 +18,20 @@ import (
 	"abaca"
 	"abaca/internal/client"
 	"abaca/internal/server"
+	"abaca/internal/test/serve"
 )
 
 // A house is a whole server, and the commands that talk to it.
 type house struct {
-	t    *testing.T
-	data string
+	*serve.Server
+	t *testing.T
 }
 
-// serve starts a server that stops with the test. Commands find it by the environment, as a user's do.
-func serve(t *testing.T, options ...server.Option) *house {
+// open starts a server. Commands find it by the environment, as a user's do.
+func open(t *testing.T, options ...server.Option) *house {
 	t.Helper()
-	h := &house{t: t, data: filepath.Join(t.TempDir(), "data")}
-	config, err := server.Load("", nil, map[string]any{"listen": "127.0.0.1:0", "data_dir": h.data, "workers.tries": 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := server.Open(t.Context(), config, slog.New(slog.DiscardHandler), append(options, server.WithSettle(0))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var g errgroup.Group
-	g.Go(func() error { return srv.Serve(ctx) })
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(g.Wait(), srv.Close()); err != nil && !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	})
-	t.Setenv("ABACA_ENDPOINT", srv.Endpoint())
+	h := &house{Server: serve.Start(t, options...), t: t}
+	t.Setenv("ABACA_ENDPOINT", h.Endpoint())
 	return h
 }
 
@@ -121,7 +104,7 @@ func (h *house) names(args ...string) []string {
 }
 
 func TestMainJob(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	dir := h.share("papers")
 	h.write(dir, "kept", "as it was")
 	var first object
@@ -164,7 +147,7 @@ func TestMainJob(t *testing.T) {
 }
 
 func TestLists(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	h.share("papers")
 	h.share("music")
 	for _, name := range []string{"b", "c", "a"} {
@@ -211,7 +194,7 @@ func TestLists(t *testing.T) {
 }
 
 func TestSet(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	h.share("papers")
 	h.must("backup", "create", "papers", "--name", "first", "--wait")
 	var b object
@@ -232,7 +215,7 @@ func TestSet(t *testing.T) {
 }
 
 func TestNamesThatMeanNothingOrTooMuchAreRefused(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	h.must("share", "create", "nfs", "1", "--name", "twin", "--wait")
 	h.must("share", "create", "nfs", "1", "--name", "twin", "--wait")
 	h.refused(`2 shares have the name "twin"; give the id`, "share", "show", "twin")
@@ -243,7 +226,7 @@ func TestNamesThatMeanNothingOrTooMuchAreRefused(t *testing.T) {
 }
 
 func TestDeleteGoesOnAfterAFailure(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	h.share("one")
 	h.share("two")
 	h.refused(`deleting "missing": no share`, "share", "delete", "one", "missing", "two", "--wait")
@@ -253,12 +236,12 @@ func TestDeleteGoesOnAfterAFailure(t *testing.T) {
 }
 
 func TestManage(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	h.share("papers")
 	var share object
 	h.json(&share, "share", "show", "papers")
 	host := share["host"].(string)
-	dir := filepath.Join(h.data, "shares", "there before")
+	dir := h.Server.Share("there before")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +276,7 @@ func held(step string) (option server.Option, reached <-chan struct{}, letGo fun
 
 func TestInterruptedWaitStopsNothing(t *testing.T) {
 	option, reached, letGo := held("create_backup: opened")
-	h := serve(t, option)
+	h := open(t, option)
 	h.share("papers")
 	ctx, interrupt := context.WithCancel(t.Context())
 	var g errgroup.Group
@@ -334,7 +317,7 @@ func TestInterruptedWaitStopsNothing(t *testing.T) {
 func TestFailedWorkTellsWhy(t *testing.T) {
 	var broken atomic.Value // the step that fails
 	broken.Store("create_backup: saved")
-	h := serve(t, server.WithStep(func(_ context.Context, name string) error {
+	h := open(t, server.WithStep(func(_ context.Context, name string) error {
 		if name == broken.Load() {
 			return &abaca.Reason{Text: "the disk is full at " + name, Err: abaca.ErrPermanent}
 		}
@@ -356,7 +339,7 @@ func TestFailedWorkTellsWhy(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
-	h := serve(t)
+	h := open(t)
 	h.share("papers")
 	h.share("music")
 	h.must("backup", "create", "papers", "--name", "first", "--wait")

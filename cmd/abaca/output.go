@@ -16,13 +16,19 @@ func (r *remote) printList(w io.Writer, items any, header []string, rows [][]str
 	if r.format.value == "json" {
 		return printJSON(w, items)
 	}
+	return writeTable(w, append([][]string{header}, rows...))
+}
+
+// writeTable aligns the columns of rows.
+func writeTable(w io.Writer, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, strings.Join(header, "\t"))
 	for _, row := range rows {
 		for i, cell := range row {
 			row[i] = printable(cell)
 		}
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		if _, err := io.WriteString(t, strings.Join(row, "\t")+"\n"); err != nil {
+			return err
+		}
 	}
 	return t.Flush()
 }
@@ -36,7 +42,7 @@ func (r *remote) printItem(w io.Writer, item any) error {
 	if err != nil {
 		return fmt.Errorf("encoding the answer: %w", err)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var rows [][]string
 	d := json.NewDecoder(bytes.NewReader(data))
 	if _, err := d.Token(); err != nil { // the opening brace
 		return fmt.Errorf("reading the answer: %w", err)
@@ -51,10 +57,10 @@ func (r *remote) printItem(w io.Writer, item any) error {
 			return fmt.Errorf("reading the answer: %w", err)
 		}
 		if key != "links" { // of use to programs alone
-			fmt.Fprintf(t, "%v\t%s\n", key, printable(plain(value)))
+			rows = append(rows, []string{fmt.Sprint(key), plain(value)})
 		}
 	}
-	return t.Flush()
+	return writeTable(w, rows)
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -42,12 +42,11 @@ func (l *lines) update(status string, percent int) {
 		return
 	}
 	l.status, l.percent = status, percent
-	elapsed := l.now().Sub(l.start).Round(time.Second)
-	if percent == unknown {
-		fmt.Fprintf(l.w, "%s: %s, %v\n", l.what, status, elapsed)
-		return
+	if percent != unknown {
+		status = fmt.Sprintf("%s %d%%", status, percent)
 	}
-	fmt.Fprintf(l.w, "%s: %s %d%%, %v\n", l.what, status, percent, elapsed)
+	//nolint:errcheck // the work does not depend on a line about it
+	fmt.Fprintf(l.w, "%s: %s, %v\n", l.what, status, l.now().Sub(l.start).Round(time.Second))
 }
 
 func (l *lines) finish() {}
@@ -71,16 +70,34 @@ func newBar(what string, options ...mpb.ContainerOption) *bar {
 	b := &bar{all: mpb.New(options...), pace: make(chan pace, 1)}
 	b.pace <- pace{percent: unknown, first: unknown}
 	text := func(words func(pace) string) decor.Decorator {
-		return decor.Any(func(decor.Statistics) string {
-			p := <-b.pace
-			b.pace <- p
-			return words(p)
-		})
+		return decor.Any(func(decor.Statistics) string { return words(b.seen()) })
 	}
-	b.one = b.all.New(100, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
+	style := mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]")
+	b.one = b.all.New(100, filler{style.Build(), b},
 		mpb.PrependDecorators(decor.Name(what+" "), text(pace.done)),
 		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_GO), text(pace.outlook)))
 	return b
+}
+
+// A filler draws the bar itself. It draws nothing for work without a percentage: an empty bar looks like work that does not begin.
+type filler struct {
+	mpb.BarFiller
+	bar *bar
+}
+
+func (f filler) Build() mpb.BarFiller { return f }
+
+func (f filler) Fill(w io.Writer, s decor.Statistics) error {
+	if f.bar.seen().percent == unknown {
+		return nil
+	}
+	return f.BarFiller.Fill(w, s)
+}
+
+func (b *bar) seen() pace {
+	p := <-b.pace
+	b.pace <- p
+	return p
 }
 
 func (b *bar) update(status string, percent int) {

@@ -33,20 +33,29 @@ func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%s: %w", cmd.CommandPath(), err)
+		return usagef("%s%w", place(cmd), err)
 	})
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usagef("%s needs a command, one of %s", cmd.CommandPath(), strings.Join(names(cmd), ", "))
+			return usagef("%sa command is missing, one of %s", place(cmd), strings.Join(names(cmd), ", "))
 		}
-		err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
+		err := fmt.Errorf("%sthere is no command %q", place(cmd), args[0])
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			err = fmt.Errorf("%w; did you mean %q?", err, near[0])
 		}
 		return usageError{err}
 	}
 	return cmd
+}
+
+// place says which command is meant, such as "share list: "; nothing for the program itself, whose name main prints.
+func place(cmd *cobra.Command) string {
+	_, path, ok := strings.Cut(cmd.CommandPath(), " ")
+	if !ok {
+		return ""
+	}
+	return path + ": "
 }
 
 func names(cmd *cobra.Command) []string {
@@ -64,10 +73,10 @@ func takes(wanted ...string) cobra.PositionalArgs {
 	more := len(wanted) > 0 && strings.HasSuffix(wanted[len(wanted)-1], "...")
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(wanted) {
-			return usagef("%s: missing %s", cmd.CommandPath(), strings.Join(wanted[len(args):], " "))
+			return usagef("%smissing %s", place(cmd), strings.Join(wanted[len(args):], " "))
 		}
 		if len(args) > len(wanted) && !more {
-			return usagef("%s: %q is one argument too many", cmd.CommandPath(), args[len(wanted)])
+			return usagef("%s%q is one argument too many", place(cmd), args[len(wanted)])
 		}
 		return nil
 	}

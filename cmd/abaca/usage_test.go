@@ -15,14 +15,15 @@ func TestExitCodes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"frob", 2, `abaca has no command "frob"`},
-		{"share", 2, "abaca share needs a command, one of create, delete, list, manage, show"},
-		{"share frob", 2, `abaca share has no command "frob"`},
+		{"", 2, "a command is missing, one of backup, "},
+		{"frob", 2, `there is no command "frob"`},
+		{"share", 2, "share: a command is missing, one of create, delete, list, manage, show"},
+		{"share frob", 2, `share: there is no command "frob"`},
 		{"share lst", 2, `did you mean "list"?`},
-		{"backup create", 2, "abaca backup create: missing SHARE"},
+		{"backup create", 2, "backup create: missing SHARE"},
 		{"backup create a b", 2, `"b" is one argument too many`},
 		{"backup list extra", 2, `"extra" is one argument too many`},
-		{"backup list --frob", 2, "abaca backup list: unknown flag: --frob"},
+		{"backup list --frob", 2, "backup list: unknown flag: --frob"},
 		{"backup list --limit many", 2, "invalid argument"},
 		{"backup list --limit 0", 2, "want 1 or more"},
 		{"backup list --limit -3", 2, "want 1 or more"},

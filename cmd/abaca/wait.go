@@ -47,7 +47,7 @@ func (w waiter) wait(ctx context.Context, what string, look func(context.Context
 		s, err := look(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("no longer waiting for %s; the server goes on with it: %w", what, ctx.Err())
+			return &interruption{what: what, err: ctx.Err()}
 		case err == nil:
 			answered = time.Now()
 			show.update(s.status, s.percent)
@@ -65,6 +65,18 @@ func (w waiter) wait(ctx context.Context, what string, look func(context.Context
 		}
 	}
 }
+
+// An interruption is a wait that its user ended, as by Ctrl-C.
+type interruption struct {
+	what string
+	err  error
+}
+
+func (i *interruption) Error() string {
+	return "no longer waiting for " + i.what + "; the server goes on with it"
+}
+
+func (i *interruption) Unwrap() error { return i.err }
 
 // passing reports whether an error may go away by itself: no answer at all, or one that blames the server.
 func passing(err error) bool {
@@ -90,10 +102,10 @@ func (f *failure) Error() string {
 // failed makes a failure with the reason that the server told its users, if it told one after a time.
 func failed(ctx context.Context, c *client.Client, what, status, share, after string) error {
 	reason, err := c.LatestMessage(ctx, share, after)
-	if err != nil {
-		reason = "" // the failure itself matters more than why its reason cannot be had
+	if err != nil || reason == "" {
+		return &failure{what: what, status: status} // the failure itself matters more than why its reason cannot be had
 	}
-	return &failure{what: what, status: status, reason: reason}
+	return &failure{what: what, status: status, reason: printable(reason)}
 }
 
 // note prints what the server told its users about work that succeeded, such as files that could not be read.
@@ -103,9 +115,9 @@ func (w waiter) note(ctx context.Context, c *client.Client, share, after string)
 		return fmt.Errorf("asking for messages: %w", err)
 	}
 	if text != "" {
-		fmt.Fprintln(w.stderr, printable(text))
+		_, err = fmt.Fprintln(w.stderr, printable(text))
 	}
-	return nil
+	return err
 }
 
 // untilGone looks at something that is being deleted. A share or backup that is not found is gone.

@@ -146,3 +146,15 @@ func TestBarShowsWhatWasSeenLast(t *testing.T) {
 		}
 	}
 }
+
+func TestBarOfWorkWithoutAPercentageHasNoBar(t *testing.T) {
+	var out bytes.Buffer
+	refresh := make(chan any)
+	b := newBar("share x", mpb.WithOutput(&out), mpb.WithManualRefresh(refresh), mpb.WithWidth(120))
+	b.update("creating", unknown)
+	refresh <- time.Now()
+	b.finish()
+	if text := out.String(); !strings.Contains(text, "share x creating") || strings.ContainsAny(text, "[%") {
+		t.Errorf("the bar is %q", text)
+	}
+}

@@ -63,8 +63,7 @@ func (q *request) backups(view func(abaca.Backup) object) (int, any, error) {
 	f := db.BackupFilter{
 		Project: q.listScope("share_backup:get_all_project"),
 		Share:   filter[abaca.ShareID](q, "share_id"), Status: filter[abaca.Status](q, "status"), Topic: q.param("topic"),
-		Name: q.param("name", "display_name"), Description: q.param("description", "display_description"),
-		NameLike: q.param("name~", "display_name~"), DescriptionLike: q.param("description~", "display_description~"),
+		TextFilter: q.texts(),
 	}
 	if q.caller.Admin() {
 		f.Host, f.ID = q.param("host"), filter[abaca.BackupID](q, "id")

@@ -121,7 +121,7 @@ func TestEveryRouteHasASoundRequest(t *testing.T) {
 }
 
 func TestGarbageIsAnsweredInOrder(t *testing.T) {
-	const seed, requests = 20260823, 4000
+	const seed, requests = 20260823, 2000
 	w := newWorld(t).copy(t, false)
 	g := generator{Rand: rand.New(rand.NewPCG(seed, seed)), ids: idList(w)}
 	answers := map[int]int{}

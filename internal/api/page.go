@@ -81,6 +81,14 @@ func (q *request) links(collection, id string) []object {
 	}
 }
 
+// texts reads the filters on names and descriptions, which all lists have, under either of the names that clients use.
+func (q *request) texts() db.TextFilter {
+	return db.TextFilter{
+		Name: q.param("name", "display_name"), Description: q.param("description", "display_description"),
+		NameLike: q.param("name~", "display_name~"), DescriptionLike: q.param("description~", "display_description~"),
+	}
+}
+
 // everywhere reports whether the list is asked for across projects by a caller who may; the words for it are looked at in turn.
 func (q *request) everywhere(rule string) bool {
 	for _, key := range []string{"all_tenants", "all_projects"} {

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"abaca"
 	"abaca/internal/db"
@@ -102,7 +100,7 @@ func updateQuota(q *request) (int, any, error) {
 				return 0, nil, abaca.Errorf(abaca.Invalid, "force must be a boolean.")
 			}
 		case known && q.version >= since:
-			n, ok := limit(value)
+			n, ok := integer(value, abaca.Unlimited)
 			if !ok {
 				return 0, nil, abaca.Errorf(abaca.Invalid, "The limit of %s must be an integer of -1 or more.", key)
 			}
@@ -122,19 +120,6 @@ func updateQuota(q *request) (int, any, error) {
 		return 0, nil, err
 	}
 	return http.StatusOK, object{"quota_set": q.quotaSet(u, limitOnly)}, nil
-}
-
-// limit reads a limit from a number or from text.
-func limit(v any) (int, bool) {
-	var s string
-	switch v := v.(type) {
-	case json.Number:
-		s = v.String()
-	case string:
-		s = v
-	}
-	n, err := strconv.ParseInt(s, 10, 32)
-	return int(n), err == nil && n >= abaca.Unlimited
 }
 
 func deleteQuota(q *request) (int, any, error) {

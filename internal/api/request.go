@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -96,27 +97,7 @@ func (q *request) decode() (body any, present bool, err error) {
 	if err := dec.Decode(&body); err != nil || dec.More() {
 		return nil, false, malformed
 	}
-	if !storable(body) {
-		return nil, false, abaca.Errorf(abaca.Invalid, "The request's body holds a NUL character.")
-	}
 	return body, true, nil
-}
-
-// storable reports whether all text in a JSON value can be kept: PostgreSQL takes neither NUL nor what is no UTF-8.
-func storable(v any) bool {
-	switch v := v.(type) {
-	case string:
-		return utf8.ValidString(v) && !strings.ContainsRune(v, 0)
-	case []any:
-		return !slices.ContainsFunc(v, func(e any) bool { return !storable(e) })
-	case object:
-		for k, e := range v {
-			if !storable(k) || !storable(e) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // wrapped returns the object below key in the body. A body without one is Unprocessable, no body at all Invalid.
@@ -181,6 +162,19 @@ func truth(v any) (value, ok bool) {
 	return false, false
 }
 
+// integer reads a 32-bit integer of at least least from a number or from text.
+func integer(v any, least int) (int, bool) {
+	var s string
+	switch v := v.(type) {
+	case json.Number:
+		s = v.String()
+	case string:
+		s = v
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	return int(n), err == nil && int(n) >= least
+}
+
 // query returns a parameter's value: the last one where it is repeated, as upstream.
 func (q *request) query(key string) (string, bool) {
 	values := q.parameters()[key]
@@ -192,10 +186,10 @@ func (q *request) query(key string) (string, bool) {
 
 func (q *request) parameters() url.Values { return q.URL.Query() }
 
-// storableQuery is storable for the parameters.
-func (q *request) storableQuery() bool {
+// queryIsText reports whether all text in the parameters could be that of a row: UTF-8 without NUL.
+func (q *request) queryIsText() bool {
 	for name, values := range q.parameters() {
-		if !storable(name) || slices.ContainsFunc(values, func(v string) bool { return !storable(v) }) {
+		if !textual(name) || slices.ContainsFunc(values, func(v string) bool { return !textual(v) }) {
 			return false
 		}
 	}
@@ -221,3 +215,5 @@ func filter[T ~string](q *request, key string) *T {
 	t := T(v)
 	return &t
 }
+
+func textual(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }

@@ -116,7 +116,7 @@ func (rs routes) serve(q *request) (int, any, error) {
 	if !q.Policy.Allows(r.rule, q.caller) {
 		return 0, nil, abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", r.rule)
 	}
-	if !q.storableQuery() {
+	if !q.queryIsText() {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "The query holds what is no text.")
 	}
 	return r.handle(q)

@@ -2,9 +2,7 @@ package api
 
 import (
 	"encoding/json"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"abaca"
@@ -150,9 +148,8 @@ func (q *request) shareFilter() (f db.ShareFilter, none bool, err error) {
 	f = db.ShareFilter{
 		Project: q.listScope("share:list_all_projects"),
 		Type:    filter[abaca.ShareTypeID](q, "share_type_id"), Snapshot: filter[abaca.SnapshotID](q, "snapshot_id"),
-		Status: filter[abaca.Status](q, "status"),
-		Name:   q.param("name"), Description: q.param("description"),
-		NameLike: q.param("name~"), DescriptionLike: q.param("description~"),
+		Status:     filter[abaca.Status](q, "status"),
+		TextFilter: q.texts(),
 	}
 	if v, ok := q.query("is_public"); ok {
 		f.WithPublic, _ = truth(v)
@@ -226,7 +223,7 @@ func createShare(q *request) (int, any, error) {
 	if req.Proto, ok = o["share_proto"].(string); !ok {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "A share_proto is needed.")
 	}
-	if req.Size, ok = positive(o["size"]); !ok {
+	if req.Size, ok = integer(o["size"], 1); !ok {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "The size must be an integer greater than 0.")
 	}
 	if req.Name, req.Description, err = nameOf(o); err != nil {
@@ -280,19 +277,6 @@ func nameOf(o object) (name, description *string, err error) {
 	key, _ = firstOf(o, "description", "display_description")
 	description, err = optionalText(o, key)
 	return name, description, err
-}
-
-// positive reads an integer above 0 from a number or from text.
-func positive(v any) (int, bool) {
-	var s string
-	switch v := v.(type) {
-	case json.Number:
-		s = v.String()
-	case string:
-		s = v
-	}
-	n, err := strconv.Atoi(s)
-	return n, err == nil && n > 0 && n <= math.MaxInt32
 }
 
 // public reads is_public, which takes a right of its own to be true.

@@ -46,8 +46,7 @@ func (q *request) snapshots(view func(abaca.Snapshot) object) (int, any, error) 
 	list, err := q.DB.Snapshots(q.Context(), db.SnapshotFilter{
 		Project: q.listScope("share_snapshot:list_all_projects"),
 		Share:   filter[abaca.ShareID](q, "share_id"), Status: filter[abaca.Status](q, "status"),
-		Name: q.param("name"), Description: q.param("description"),
-		NameLike: q.param("name~"), DescriptionLike: q.param("description~"),
+		TextFilter: q.texts(),
 	}, p)
 	if err != nil {
 		return 0, nil, err

@@ -2,6 +2,7 @@
 package auth
 
 import (
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -20,13 +21,20 @@ func (c *Challenge) Error() string { return http.StatusText(c.Status) }
 
 // None trusts every token: the caller is user admin of project admin or, with a token "user:project", whom it names; always an
 // administrator, as with Manila's noauth. It is for loopback addresses.
-type None struct{}
+type None struct {
+	// AnyName accepts requests to whatever name the client knows the server by. Otherwise that must be localhost or an address:
+	// a web page whose name has been made to point to this machine must not speak for the person who looks at it.
+	AnyName bool
+}
 
 // ids keeps what a token claims within what an identity service could have issued.
 var ids = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // Authenticate returns the caller that the token names. Without a token the answer is Manila's: 204 and a token to use.
-func (None) Authenticate(r *http.Request) (abaca.Caller, error) {
+func (n None) Authenticate(r *http.Request) (abaca.Caller, error) {
+	if !n.AnyName && !isAddress(r.Host) {
+		return abaca.Caller{}, Unauthorized("Without authentication the server answers to localhost and to addresses, not to other names.")
+	}
 	token := r.Header.Get("X-Auth-Token")
 	if token == "" {
 		user, project := r.Header.Get("X-Auth-User"), r.Header.Get("X-Auth-Project-Id")
@@ -49,6 +57,14 @@ func (None) Authenticate(r *http.Request) (abaca.Caller, error) {
 		return abaca.Caller{}, Unauthorized("The token names no user and project.")
 	}
 	return abaca.Caller{User: user, Project: abaca.ProjectID(project), Roles: []string{"admin"}}, nil
+}
+
+func isAddress(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	return strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil
 }
 
 // Unauthorized is a Challenge in the words of OpenStack's identity middleware.

@@ -107,21 +107,29 @@ func identity(t *testing.T, serviceType, service string) *recorder {
 	return keystone
 }
 
+// writeClouds makes a clouds.yaml with a cloud "mine", where the library finds it.
+func writeClouds(t *testing.T, url string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "clouds.yaml")
+	text := `clouds: {mine: {auth: {auth_url: "` + url + `", username: ann, password: secret, user_domain_name: Default,
+		project_name: papers, project_domain_id: default}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OS_CLIENT_CONFIG_FILE", file)
+}
+
+// openrc is the environment that an OpenStack dashboard hands out.
+func openrc(url string) map[string]string {
+	return map[string]string{"OS_AUTH_URL": url, "OS_USERNAME": "ann", "OS_PASSWORD": "secret", "OS_USER_DOMAIN_NAME": "Default",
+		"OS_PROJECT_NAME": "papers", "OS_PROJECT_DOMAIN_ID": "default", "OS_IDENTITY_API_VERSION": "3"}
+}
+
 func TestConnect(t *testing.T) {
 	server := record(t, versions("2.0", "2.99"))
 	keystone := identity(t, "shared-file-system", server.URL+"/v2")
 	old := identity(t, "sharev2", server.URL+"/v2/0123456789abcdef")
-	cloudsFile := filepath.Join(t.TempDir(), "clouds.yaml")
-	cloudsYAML := `clouds: {mine: {auth: {auth_url: "` + keystone.URL + `", username: ann, password: secret, user_domain_name: Default,
-		project_name: papers, project_domain_id: default}}}`
-	if err := os.WriteFile(cloudsFile, []byte(cloudsYAML), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("OS_CLIENT_CONFIG_FILE", cloudsFile) // read by the library itself
-	openrc := func(url string) map[string]string {
-		return map[string]string{"OS_AUTH_URL": url, "OS_USERNAME": "ann", "OS_PASSWORD": "secret", "OS_USER_DOMAIN_NAME": "Default",
-			"OS_PROJECT_NAME": "papers", "OS_PROJECT_DOMAIN_ID": "default", "OS_IDENTITY_API_VERSION": "3"}
-	}
+	writeClouds(t, keystone.URL)
 	nowhere := "http://127.0.0.1:1/v2"
 
 	tests := []struct {

@@ -9,15 +9,12 @@ import (
 
 // A BackupFilter says which backups are listed: those that agree in every field that is set.
 type BackupFilter struct {
-	Project         abaca.ProjectID // empty: of every project
-	ID              *abaca.BackupID
-	Share           *abaca.ShareID
-	Status          *abaca.Status
-	Name            *string
-	Description     *string
-	NameLike        *string
-	DescriptionLike *string
-	Host, Topic     *string
+	Project abaca.ProjectID // empty: of every project
+	ID      *abaca.BackupID
+	Share   *abaca.ShareID
+	Status  *abaca.Status
+	TextFilter
+	Host, Topic *string
 }
 
 // descriptionOrder sorts as name_key does, without an index: nobody pages through many backups by description.
@@ -62,12 +59,9 @@ func (r reader) Backups(ctx context.Context, f BackupFilter, p Page) ([]abaca.Ba
 	equal(&c, "id", f.ID)
 	equal(&c, "share_id", f.Share)
 	equal(&c, "status", f.Status)
-	equal(&c, "display_name", f.Name)
-	equal(&c, "display_description", f.Description)
+	f.TextFilter.on(&c)
 	equal(&c, "host", f.Host)
 	equal(&c, "topic", f.Topic)
-	c.like("display_name", f.NameLike)
-	c.like("display_description", f.DescriptionLike)
 	return backups.list(ctx, r.q, c, p)
 }
 

@@ -196,16 +196,16 @@ func TestFilters(t *testing.T) {
 		filter BackupFilter
 		want   []string
 	}{
-		{"a percent sign is an ordinary character", BackupFilter{Project: "p", NameLike: ptr("0%")}, []string{"1"}},
-		{"an underscore is an ordinary character", BackupFilter{Project: "p", NameLike: ptr("a_")}, []string{"3"}},
-		{"a backslash is an ordinary character", BackupFilter{Project: "p", NameLike: ptr(`\`)}, []string{"6"}},
-		{"parts match without regard to case", BackupFilter{Project: "p", NameLike: ptr("AxB")}, []string{"4"}},
-		{"whole names match exactly", BackupFilter{Project: "p", Name: ptr("AXB")}, nil},
-		{"an empty name is the empty name and not the missing one", BackupFilter{Project: "p", Description: ptr("")}, []string{"2"}},
-		{"no project is every project", BackupFilter{Name: ptr("a_b")}, []string{"3", "5"}},
-		{"filters are all applied", BackupFilter{Project: "p", NameLike: ptr("1"), DescriptionLike: ptr("one")}, []string{"1"}},
-		{"quotes do no harm", BackupFilter{Name: ptr(`a'; DROP TABLE shares; --`)}, nil},
-		{"a name is kept with its NUL", BackupFilter{Name: ptr("nul\x00byte")}, []string{"7"}},
+		{"a percent sign is an ordinary character", BackupFilter{Project: "p", TextFilter: TextFilter{NameLike: ptr("0%")}}, []string{"1"}},
+		{"an underscore is an ordinary character", BackupFilter{Project: "p", TextFilter: TextFilter{NameLike: ptr("a_")}}, []string{"3"}},
+		{"a backslash is an ordinary character", BackupFilter{Project: "p", TextFilter: TextFilter{NameLike: ptr(`\`)}}, []string{"6"}},
+		{"parts match without regard to case", BackupFilter{Project: "p", TextFilter: TextFilter{NameLike: ptr("AxB")}}, []string{"4"}},
+		{"whole names match exactly", BackupFilter{Project: "p", TextFilter: TextFilter{Name: ptr("AXB")}}, nil},
+		{"an empty name is the empty name and not the missing one", BackupFilter{Project: "p", TextFilter: TextFilter{Description: ptr("")}}, []string{"2"}},
+		{"no project is every project", BackupFilter{TextFilter: TextFilter{Name: ptr("a_b")}}, []string{"3", "5"}},
+		{"filters are all applied", BackupFilter{Project: "p", TextFilter: TextFilter{NameLike: ptr("1"), DescriptionLike: ptr("one")}}, []string{"1"}},
+		{"quotes do no harm", BackupFilter{TextFilter: TextFilter{Name: ptr(`a'; DROP TABLE shares; --`)}}, nil},
+		{"a name is kept with its NUL", BackupFilter{TextFilter: TextFilter{Name: ptr("nul\x00byte")}}, []string{"7"}},
 	} {
 		t.Run(test.says, func(t *testing.T) {
 			got, err := db.Backups(t.Context(), test.filter, Page{SortKey: "id", Ascending: true})

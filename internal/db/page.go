@@ -80,6 +80,16 @@ func numbered(sql string) string {
 	return b.String()
 }
 
+// A TextFilter says which names and descriptions are meant: exactly, or those that contain something.
+type TextFilter struct{ Name, Description, NameLike, DescriptionLike *string }
+
+func (f TextFilter) on(c *condition) {
+	equal(c, "display_name", f.Name)
+	equal(c, "display_description", f.Description)
+	c.like("display_name", f.NameLike)
+	c.like("display_description", f.DescriptionLike)
+}
+
 // A table is what a list is read from.
 type table[T any] struct {
 	name    string

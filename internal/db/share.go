@@ -11,19 +11,16 @@ import (
 
 // A ShareFilter says which shares are listed: those that agree in every field that is set.
 type ShareFilter struct {
-	Project         abaca.ProjectID // empty: of every project
-	WithPublic      bool            // others' public shares too
-	Type            *abaca.ShareTypeID
-	Snapshot        *abaca.SnapshotID
-	Status          *abaca.Status
-	Name            *string
-	Description     *string
-	NameLike        *string
-	DescriptionLike *string
-	Backend         *string
-	Zone            *string
-	Path            *string // relative to the back end's
-	Metadata        map[string]string
+	Project    abaca.ProjectID // empty: of every project
+	WithPublic bool            // others' public shares too
+	Type       *abaca.ShareTypeID
+	Snapshot   *abaca.SnapshotID
+	Status     *abaca.Status
+	TextFilter
+	Backend  *string
+	Zone     *string
+	Path     *string // relative to the back end's
+	Metadata map[string]string
 }
 
 var shares = table[abaca.Share]{
@@ -80,13 +77,10 @@ func (f ShareFilter) condition() condition {
 	equal(&c, "share_type_id", f.Type)
 	equal(&c, "snapshot_id", f.Snapshot)
 	equal(&c, "status", f.Status)
-	equal(&c, "display_name", f.Name)
-	equal(&c, "display_description", f.Description)
+	f.TextFilter.on(&c)
 	equal(&c, "backend", f.Backend)
 	equal(&c, "zone", f.Zone)
 	equal(&c, "path", f.Path)
-	c.like("display_name", f.NameLike)
-	c.like("display_description", f.DescriptionLike)
 	for k, v := range f.Metadata {
 		// The column holds what text made, where a pair follows a brace or a comma and nothing else can look like one,
 		// since quotes inside a string are escaped. Unlike LIKE, replace() minds case on every database.

@@ -10,13 +10,10 @@ import (
 
 // A SnapshotFilter says which share snapshots are listed: those that agree in every field that is set.
 type SnapshotFilter struct {
-	Project         abaca.ProjectID // empty: of every project
-	Share           *abaca.ShareID
-	Status          *abaca.Status
-	Name            *string
-	Description     *string
-	NameLike        *string
-	DescriptionLike *string
+	Project abaca.ProjectID // empty: of every project
+	Share   *abaca.ShareID
+	Status  *abaca.Status
+	TextFilter
 }
 
 var snapshots = table[abaca.Snapshot]{
@@ -54,10 +51,7 @@ func (r reader) Snapshots(ctx context.Context, f SnapshotFilter, p Page) ([]abac
 	c.inProject(f.Project)
 	equal(&c, "share_id", f.Share)
 	equal(&c, "status", f.Status)
-	equal(&c, "display_name", f.Name)
-	equal(&c, "display_description", f.Description)
-	c.like("display_name", f.NameLike)
-	c.like("display_description", f.DescriptionLike)
+	f.TextFilter.on(&c)
 	return snapshots.list(ctx, r.q, c, p)
 }
 

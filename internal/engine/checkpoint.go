@@ -233,7 +233,7 @@ func (f *fileReader) resume() error {
 	for {
 		ref, err := dec.next()
 		if errors.Is(err, io.EOF) {
-			f.s.progress.read(f.end)
+			f.progress(f.end)
 			return nil
 		}
 		if err != nil {

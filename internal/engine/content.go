@@ -24,7 +24,8 @@ func (s *saver) content(ctx context.Context, fd int, st *posix.Stat, about *entr
 		return s.smallContent(ctx, fd, st.Size)
 	}
 	f := &fileReader{s: s, ctx: ctx, fd: fd, size: st.Size, about: *about, round: s.parts.round.Load()}
-	defer f.group.Wait() // chunks that are still being stored use the buffers
+	defer f.group.Wait()                        // chunks that are still being stored use the buffers
+	defer func() { s.progress.read(-f.read) }() // the whole size is counted once it is done
 	defer s.parts.withdraw(fileID{about.scope, about.ino})
 	if err := f.resume(); err != nil {
 		return object.EmptyID, 0, err
@@ -57,6 +58,7 @@ type fileReader struct {
 	size int64
 
 	about entry // without content
+	read  int64 // bytes told to the meter
 	round int64 // the checkpoint before which the beginning was published last
 
 	pending []*pendingChunk // in the order of the file
@@ -96,7 +98,7 @@ func (f *fileReader) data(from, to int64) error {
 				to = at + int64(m) // the file has become shorter
 			}
 			b, at = b[:len(b)+m], at+int64(m)
-			f.s.progress.read(int64(m))
+			f.progress(int64(m))
 			n = cut.cut(b)
 		}
 		if n == 0 {
@@ -108,6 +110,11 @@ func (f *fileReader) data(from, to int64) error {
 		}
 	}
 	return nil
+}
+
+func (f *fileReader) progress(n int64) {
+	f.read += n
+	f.s.progress.read(n)
 }
 
 // chunk stores b, a whole buffer that is given back when that is done, as the next chunk.

@@ -24,7 +24,7 @@ var errBase = errors.New("reading the previous snapshot")
 // A directory that cannot be listed is left with an empty listing and a mark; gone says that there is none any more.
 func (s *saver) discover(ctx context.Context, n *node) (gone bool, err error) {
 	n.fd, err = n.parentOpen()
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLost) {
 		return true, nil
 	}
 	if err == nil {
@@ -84,6 +84,14 @@ func nestedScope(outer uint64, name string) uint64 {
 	return max(1, h.Sum64())
 }
 
+// A nameRef is a name in a listing's arena. Names are gathered as such, because growing a slice of a million items
+// takes the memory of two.
+type nameRef struct {
+	at     uint32
+	length uint16
+	kind   kind
+}
+
 // list reads all names, sorts them and looks each up.
 func (s *saver) list(ctx context.Context, n *node) error {
 	buf := s.dirBuffers.Get().(*[]byte)
@@ -92,6 +100,7 @@ func (s *saver) list(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
+	var names []nameRef
 	for {
 		name, typ, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -100,12 +109,16 @@ func (s *saver) list(ctx context.Context, n *node) error {
 		if err != nil {
 			return err
 		}
-		n.items = append(n.items, item{nameAt: uint32(len(n.arena)), nameLen: uint16(len(name)), kind: kindOf(uint32(typ) << 12)})
+		names = append(names, nameRef{uint32(len(n.arena)), uint16(len(name)), kindOf(uint32(typ) << 12)})
 		n.arena = append(n.arena, name...)
 	}
-	slices.SortFunc(n.items, func(a, b item) int {
-		return bytes.Compare(n.arena[a.nameAt:][:a.nameLen], n.arena[b.nameAt:][:b.nameLen])
+	slices.SortFunc(names, func(a, b nameRef) int {
+		return bytes.Compare(n.arena[a.at:][:a.length], n.arena[b.at:][:b.length])
 	})
+	n.items = make([]item, len(names))
+	for i, r := range names {
+		n.items[i] = item{nameAt: r.at, nameLen: r.length, kind: r.kind}
+	}
 	n.whole = true
 	return s.lookUp(ctx, n)
 }

@@ -88,5 +88,10 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 		return err
 	}
 	defer release()
+	unlock, err := r.lockID(ctx, id) // a Save that is still ending would bring it back
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return r.deleteSnapshots(ctx, id)
 }

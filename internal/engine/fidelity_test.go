@@ -5,7 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/kopia/kopia/repo/blob"
 
 	"abaca"
 	"abaca/internal/posix"
@@ -171,4 +174,57 @@ func TestAFileThatCannotBeReadIsKeptWithAMark(t *testing.T) {
 		}
 	}
 	must(t, os.Chmod(filepath.Join(tree, "closed"), 0o700))
+}
+
+// A restlessStorage rewrites a file whenever a pack is written, which is while the file is being read.
+type restlessStorage struct {
+	blob.Storage
+	rewrite func() error
+}
+
+func (r restlessStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	if strings.HasPrefix(string(id), "p") {
+		if err := r.rewrite(); err != nil {
+			return err
+		}
+	}
+	return r.Storage.PutBlob(ctx, id, data, opts)
+}
+
+func TestAFileThatChangesWhileItIsReadIsReadAgainAndKeptWithAMarkInTheEnd(t *testing.T) {
+	for name, test := range map[string]struct{ changes, marked int64 }{
+		"once":   {1, 0},
+		"always": {1000, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := t.TempDir()
+			path := filepath.Join(tree, "busy")
+			const size = 32 << 20 // more than a pack
+			must(t, os.WriteFile(path, randomBytes(1, size), 0o600))
+			var changes atomic.Int64
+			changes.Store(test.changes)
+			rewrite := func() error {
+				if n := changes.Add(-1); n >= 0 {
+					return os.WriteFile(path, randomBytes(uint64(2+n), size), 0o600)
+				}
+				return nil
+			}
+			e := newEngine(t, t.TempDir(), func(c *Config) {
+				c.Wrap = func(st blob.Storage) blob.Storage { return restlessStorage{st, rewrite} }
+			})
+			ref, report := mustSave(t, e, tree, "one", "")
+			if report.Changed != test.marked || (test.marked > 0) != strings.Contains(report.Detail, "busy") {
+				t.Errorf("report %+v", report)
+			}
+			if m := savedEntries(t, e, ref)["busy"].mark; (m == markChanged) != (test.marked > 0) {
+				t.Errorf("it has the mark %d", m)
+			}
+			changes.Store(0)
+			ref, report = mustSave(t, e, tree, "two", ref)
+			if report.Changed != 0 {
+				t.Errorf("report %+v", report)
+			}
+			mustEqual(t, tree, restored(t, e, ref))
+		})
+	}
 }

@@ -24,7 +24,7 @@ func isTheFiles(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, errForeign) || errors.Is(err, errAttrs)
+	return errors.Is(err, errForeign) || errors.Is(err, errAttrs) || errors.Is(err, errLost)
 }
 
 var (

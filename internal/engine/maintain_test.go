@@ -43,7 +43,7 @@ func TestMaintenanceFreesWhatWasDeletedAndKeepsTheRest(t *testing.T) {
 	root := t.TempDir()
 	e, pass := timedEngine(t, root)
 	kept, gone := plainTree(t), t.TempDir()
-	for i := range 3 {
+	for i := range 6 {
 		must(t, os.WriteFile(filepath.Join(gone, string(rune('a'+i))), randomBytes(uint64(500+i), 10<<20), 0o600))
 	}
 	ref, _ := mustSave(t, e, kept, "kept", "")
@@ -51,13 +51,15 @@ func TestMaintenanceFreesWhatWasDeletedAndKeepsTheRest(t *testing.T) {
 	mustSave(t, e, gone, "gone", "")
 	full := diskUse(t, root)
 	must(t, e.Delete(ctx, testProject, "gone"))
-	for range 6 {
+	for range 5 {
 		pass(25 * time.Hour)
 		must(t, e.Maintain(ctx, testProject))
 	}
 	after := diskUse(t, root)
 	t.Logf("%d MiB before, %d with the deleted one, %d after maintenance", before>>20, full>>20, after>>20)
-	if after > before+2<<20 {
+	// Kopia leaves what lies in a pack of which the rest is used, and a single such pack for another day.
+	const pack = 21 << 20
+	if full < before+55<<20 || after > before+pack {
 		t.Errorf("%d bytes are left of %d; without the deleted snapshot it was %d", after, full, before)
 	}
 	mustEqual(t, kept, restored(t, e, ref))

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -129,6 +131,9 @@ func openPath(dir int, names []string) (int, error) {
 	return posix.OpenDir(dir, strings.Join(names, "/"))
 }
 
+// errLost says that a directory that had been listed is not where it was; what is in it cannot be reached any more.
+var errLost = errors.New("the directory above was moved or removed while it was being saved")
+
 // parentOpen opens the node's directory from its parent.
 func (n *node) parentOpen() (int, error) {
 	if n.parent == nil {
@@ -136,7 +141,7 @@ func (n *node) parentOpen() (int, error) {
 	}
 	above, done, err := n.parent.at()
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("%w: %w", errLost, err)
 	}
 	defer done()
 	return posix.OpenDir(above, n.name)

@@ -47,9 +47,20 @@ func newRepository(t testing.TB) repo.DirectRepository {
 type plainSaver struct {
 	w         repo.RepositoryWriter
 	chunkSize int
+	mark      mark // put on every entry, with the size and content that such an entry has
 }
 
 func plainSave(t testing.TB, r repo.DirectRepository, root string, chunkSize int) (object.ID, totals) {
+	t.Helper()
+	return plainSaver{chunkSize: chunkSize}.save(t, r, root)
+}
+
+func plainSaveMarked(t testing.TB, r repo.DirectRepository, root string, m mark) (object.ID, totals) {
+	t.Helper()
+	return plainSaver{chunkSize: 1 << 20, mark: m}.save(t, r, root)
+}
+
+func (s plainSaver) save(t testing.TB, r repo.DirectRepository, root string) (object.ID, totals) {
 	t.Helper()
 	ctx := context.Background()
 	ctx, w, err := r.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "test"})
@@ -62,7 +73,7 @@ func plainSave(t testing.TB, r repo.DirectRepository, root string, chunkSize int
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	s := plainSaver{w, chunkSize}
+	s.w = w
 	self, err := s.attributes(fd, fd, ".")
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +151,12 @@ func (s *plainSaver) dir(ctx context.Context, fd int, self *entry, root bool) (o
 		e, err := s.entry(ctx, fd, name)
 		if err != nil {
 			return object.EmptyID, all, fmt.Errorf("%q: %w", name, err)
+		}
+		if e.mark = s.mark; e.mark == markUnreadable {
+			e.size = 0
+			if e.object, err = s.put(ctx, "", nil); err != nil {
+				return object.EmptyID, all, err
+			}
 		}
 		all.count(&e)
 		if err := enc.add(&e); err != nil {

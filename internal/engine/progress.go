@@ -50,6 +50,13 @@ func (m *meter) tell(ctx context.Context, report func(abaca.Progress)) (stop fun
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	var last abaca.Progress
+	next := func() abaca.Progress {
+		p := m.now()
+		p.BytesDone = max(p.BytesDone, last.BytesDone) // a file that is read again has not gone backwards
+		last = p
+		return p
+	}
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(reportEvery)
@@ -57,10 +64,10 @@ func (m *meter) tell(ctx context.Context, report func(abaca.Progress)) (stop fun
 		for {
 			select {
 			case <-ctx.Done():
-				report(m.now())
+				report(next())
 				return
 			case <-tick.C:
-				report(m.now())
+				report(next())
 			}
 		}
 	}()

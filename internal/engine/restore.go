@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/object"
@@ -52,18 +54,36 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 	if m == nil {
 		return abaca.Report{}, gone(ref, errors.New("no such snapshot"))
 	}
-	t := newRestorer(r.kopia, readers(r.kopia), contentHashes(r.kopia.FormatManager()))
 	said := reportOf(m)
-	t.meter.find(said.Files, said.Bytes)
-	stop := t.meter.tell(ctx, report)
-	err = t.run(ctx, int(vol.Root.Fd()), m.RootEntry.ObjectID)
+	progress := new(meter)
+	progress.find(said.Files, said.Bytes)
+	stop := progress.tell(ctx, report)
+	result, err := r.restore(ctx, int(vol.Root.Fd()), m.RootEntry.ObjectID, progress)
 	stop()
-	result := t.tally.report()
 	result.Files, result.Bytes = said.Files, said.Bytes
 	if err != nil {
 		return result, fmt.Errorf("restore %s: %w", ref, err)
 	}
 	return result, nil
+}
+
+// restore runs a restore, and a second time when the share was full and removing what will not stay has made room.
+func (r *repository) restore(ctx context.Context, fd int, root object.ID, progress *meter) (abaca.Report, error) {
+	attempt := func(clearing bool, progress *meter) (*restorer, error) {
+		t := newRestorer(r.kopia, readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
+		t.clearing, t.meter = clearing, progress
+		return t, t.run(ctx, fd, root)
+	}
+	t, err := attempt(false, progress)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return t.tally.report(), err
+	}
+	c, cerr := attempt(true, new(meter))
+	if cerr != nil || c.removed.Load() == 0 {
+		return t.tally.report(), err
+	}
+	t, err = attempt(false, progress)
+	return t.tally.report(), err
 }
 
 func gone(ref abaca.Ref, err error) error {
@@ -78,9 +98,14 @@ type restorer struct {
 	dirs     *dirCache
 	links    *linkGroups
 	tally    tally
-	meter    meter
+	meter    *meter
+	clearing bool         // only remove what is extra or will be replaced
+	removed  atomic.Int64 // entries
 	tasks    chan task
 	workers  int
+
+	mu    sync.Mutex
+	begun map[*job]struct{} // that have a new file which is not complete
 
 	tempPrefix string // of names that this run makes and that no saved tree has
 	temps      atomic.Uint64
@@ -88,10 +113,11 @@ type restorer struct {
 }
 
 // newRestorer prepares a restore from src.
-func newRestorer(src source, contents func() contentReader, hash func() contentHash) *restorer {
+func newRestorer(src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, dirs: newDirCache(idleDirs), links: newLinkGroups(),
+		source: src, contents: contents, hash: hash, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
+		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()),
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
@@ -117,6 +143,7 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	}
 	top := &targetDir{self: st, fd: own, users: 1}
 	defer posix.Close(own)
+	defer r.abandon()
 
 	group, ctx := errgroup.WithContext(ctx)
 	for range r.workers {

@@ -22,10 +22,16 @@ func (r *restorer) begin(j *job) (err error) {
 	}
 	defer r.dirs.done(j.dir)
 	create := func(name string) error {
-		return r.change(j.dir, fd, func() error {
+		err := r.change(j.dir, fd, func() error {
 			j.out, err = posix.Create(fd, name, 0o600)
 			return err
 		})
+		if err == nil {
+			r.mu.Lock()
+			r.begun[j] = struct{}{}
+			r.mu.Unlock()
+		}
+		return err
 	}
 	j.temp = ""
 	if !j.exists {
@@ -62,30 +68,61 @@ func (r *restorer) complete(ctx context.Context, j *job, err error) error {
 	if j.out < 0 {
 		return err
 	}
-	fd, derr := r.dirs.use(j.dir)
-	if derr != nil {
-		posix.Close(j.out)
-		return errors.Join(err, derr)
-	}
-	defer r.dirs.done(j.dir)
 	if err == nil {
 		err = r.dressNew(j)
 	}
-	if cerr := posix.Close(j.out); err == nil && cerr != nil {
-		err = fmt.Errorf("close: %w", cerr)
-	}
-	j.out = -1
-	name := j.temp
-	if name == "" {
-		name = j.e.name
-	}
 	if err != nil {
-		return errors.Join(err, ignoreMissing(posix.Unlink(fd, name)))
+		return errors.Join(err, r.drop(j))
+	}
+	fd, err := r.dirs.use(j.dir)
+	if err != nil {
+		return errors.Join(err, r.drop(j))
+	}
+	defer r.dirs.done(j.dir)
+	if err := r.closeOut(j); err != nil {
+		return errors.Join(fmt.Errorf("close: %w", err), ignoreMissing(posix.Unlink(fd, j.newName())))
 	}
 	if j.temp == "" {
 		return nil
 	}
 	return r.put(ctx, j, fd, j.temp)
+}
+
+// newName is what the new file is called until it is complete.
+func (j *job) newName() string {
+	if j.temp != "" {
+		return j.temp
+	}
+	return j.e.name
+}
+
+func (r *restorer) closeOut(j *job) error {
+	r.mu.Lock()
+	delete(r.begun, j)
+	r.mu.Unlock()
+	err := posix.Close(j.out)
+	j.out = -1
+	return err
+}
+
+// drop removes a new file that will not be completed.
+func (r *restorer) drop(j *job) error {
+	err := r.closeOut(j)
+	fd, derr := r.dirs.use(j.dir)
+	if derr != nil {
+		return errors.Join(err, derr)
+	}
+	defer r.dirs.done(j.dir)
+	return errors.Join(err, ignoreMissing(posix.Unlink(fd, j.newName())))
+}
+
+// abandon drops what is not complete when a restore is broken off, so that it takes no space. No worker runs any more.
+func (r *restorer) abandon() {
+	for len(r.begun) > 0 {
+		for j := range r.begun {
+			_ = r.drop(j) // the error that broke off the restore is the one that counts
+		}
+	}
 }
 
 func (r *restorer) dressNew(j *job) error {

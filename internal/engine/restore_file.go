@@ -36,6 +36,11 @@ type job struct {
 
 func (j *job) path() string { return join(j.dir.path(), j.e.name) }
 
+// replaces reports whether what has the job's name is sure not to stay.
+func (j *job) replaces() bool {
+	return j.st.Type() != j.e.kind.fileType() || j.e.kind == kindFile && j.st.Size != j.e.size && j.e.mark != markUnreadable
+}
+
 // settle ends a job, well or not. Only errors that end the whole restore are returned.
 func (r *restorer) settle(j *job, err error) error {
 	if err != nil {

@@ -44,8 +44,7 @@ func newPlanner(r *restorer) *planner { return &planner{restorer: r} }
 
 // add plans a job. Only errors that end the whole restore are returned.
 func (p *planner) add(ctx context.Context, j *job) error {
-	replaces := j.st.Type() != j.e.kind.fileType() || j.st.Size != j.e.size
-	if j.e.kind != kindFile || j.e.size == 0 || j.e.mark == markUnreadable || j.exists && !replaces {
+	if j.e.kind != kindFile || j.e.size == 0 || j.e.mark == markUnreadable || j.exists && !j.replaces() {
 		p.jobs = append(p.jobs, j)
 		if len(p.jobs) < batchPieces {
 			return nil

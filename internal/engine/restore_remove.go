@@ -121,10 +121,10 @@ func (r *restorer) remove(ctx context.Context, d *targetDir, fd int, name string
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // POSIX says EPERM for a directory
 		err = r.removeDir(ctx, d, fd, name)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err == nil {
+		r.removed.Add(1)
 	}
-	return err
+	return ignoreMissing(err)
 }
 
 // removeDir removes a directory tree of any depth with three descriptors: the subdirectories of its subdirectories

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ const maxDetail = 50
 
 // A tally counts what a restore does, from several goroutines.
 type tally struct {
+	log    *slog.Logger // hears of every entry that fails, which makes the list in the log complete
 	stored atomic.Int64 // bytes written
 
 	mu         sync.Mutex
@@ -78,11 +80,14 @@ func (t *tally) fail(path string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failed++
-	if errors.Is(err, errDamaged) {
-		t.damaged = true
-	}
 	if t.first == nil {
 		t.first = fmt.Errorf("restore %q: %w", path, err)
+	}
+	t.log.Warn("an entry could not be restored", "path", path, "error", err)
+	if errors.Is(err, errDamaged) {
+		t.damaged = true
+		t.line(path, errDamaged.Error()) // where exactly in the repository is nothing for a tenant
+		return
 	}
 	t.line(path, err.Error())
 }
@@ -111,8 +116,8 @@ func (t *tally) report() abaca.Report {
 	}
 }
 
-// errDamaged says that saved data is missing or does not decode.
-var errDamaged = errors.New("saved data is damaged")
+// errDamaged says that saved data is gone or does not decode.
+var errDamaged = errors.New("saved data is missing or damaged")
 
 // fatal tells errors that meet every file from those that meet one, and words the former for the tenant; nil for the latter.
 func fatal(err error) error {

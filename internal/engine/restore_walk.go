@@ -69,6 +69,9 @@ func (w *walker) blame(ctx context.Context, d *targetDir, earlier, err error) er
 	if earlier != nil {
 		return earlier
 	}
+	if err == nil {
+		return nil
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -150,6 +153,12 @@ func (w *walker) entry(ctx context.Context, d *targetDir, fd int, e *entry) erro
 			return fmt.Errorf("examine %q: %w", printable(e.name), err)
 		}
 	}
+	if w.clearing {
+		if j.exists && j.replaces() {
+			return w.blame(ctx, d, nil, w.remove(ctx, d, fd, e.name))
+		}
+		return nil
+	}
 	d.unfinished.Add(1)
 	if e.nlink > 1 {
 		if leads := w.links.join(j); !leads {
@@ -167,6 +176,9 @@ func (w *walker) enter(ctx context.Context, parent *targetDir, e *entry) error {
 	parent.unfinished.Add(1)
 	d := &targetDir{parent: parent, name: e.name, saved: *e, fd: -1}
 	if err := w.ensureDir(ctx, d); err != nil {
+		if w.clearing && errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
 		return w.blame(ctx, d, w.finishJob(parent), err)
 	}
 	w.meter.do(1, 0)
@@ -191,6 +203,9 @@ func (w *walker) ensureDir(ctx context.Context, d *targetDir) error {
 		if found || err != nil {
 			return err
 		}
+	}
+	if w.clearing {
+		return fs.ErrNotExist
 	}
 	err = w.change(d.parent, up, func() error { return posix.Mkdir(up, d.name, 0o700) })
 	if err != nil {
@@ -223,6 +238,13 @@ func (w *walker) adopt(d *targetDir, up int) error {
 	fd, st, err := openDir(up, d.name)
 	if err != nil {
 		return fmt.Errorf("open the directory: %w", err)
+	}
+	if st.Perm()&0o100 == 0 && unix.Geteuid() != 0 {
+		// An ordinary owner cannot look for names in it otherwise. Its saved mode comes at the end.
+		if err := posix.Chmod(fd, st.Perm()|0o700); err != nil {
+			posix.Close(fd)
+			return fmt.Errorf("make the directory searchable: %w", err)
+		}
 	}
 	d.fd, d.self, d.users = fd, st, 1
 	w.dirs.done(d)

@@ -81,6 +81,8 @@ func (w *worker) writePiece(p *piece, data []byte) error {
 // job restores one entry for which no content was planned.
 func (w *worker) job(ctx context.Context, j *job) error {
 	switch {
+	case j.e.kind == kindSymlink && j.e.target == "":
+		return nil // was saved unreadable, which is counted: nothing takes the place of what is there
 	case j.e.kind != kindFile:
 		return w.place(ctx, j)
 	case j.e.mark == markUnreadable:

@@ -108,7 +108,7 @@ type saver struct {
 const (
 	workers      = 8
 	chunkBuffers = 8
-	flushPuts    = 200_000 // Kopia holds about half a kilobyte for every content until they are flushed
+	flushPuts    = 50_000 // Kopia holds more than half a kilobyte for every content until they are flushed
 )
 
 // save makes one attempt, which compares with what was saved before or does without.

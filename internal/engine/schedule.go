@@ -56,6 +56,7 @@ func (q *schedule) take() (discover, save *node) {
 	defer q.mu.Unlock()
 	for !q.stopped {
 		if len(q.stack) > 0 && (q.held < maxHeld || len(q.ready) == 0 && q.storing == 0) {
+			defer q.wakeNext()
 			return q.popChild(), nil
 		}
 		if last := len(q.ready) - 1; last >= 0 {
@@ -63,11 +64,19 @@ func (q *schedule) take() (discover, save *node) {
 			q.ready[last] = nil
 			q.ready = q.ready[:last]
 			q.storing++
+			defer q.wakeNext()
 			return nil, n
 		}
 		q.wake.Wait()
 	}
 	return nil, nil
+}
+
+// wakeNext passes the wake-up on while there is more to do, so that no worker sleeps beside work.
+func (q *schedule) wakeNext() {
+	if len(q.stack)+len(q.ready) > 0 {
+		q.wake.Signal()
+	}
 }
 
 // popChild makes a node of the next directory in the one on top of the stack.

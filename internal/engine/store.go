@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/kopia/kopia/repo/object"
 	"golang.org/x/sync/errgroup"
@@ -97,7 +99,7 @@ func (w *dirWriter) window(ctx context.Context, from, to int) error {
 		if err := w.merge(i, &w.entries[i-from], w.fates[i-from]); err != nil {
 			return err
 		}
-		w.entries[i-from] = entry{}
+		w.entries[i-from], w.fates[i-from] = entry{}, fateSaved
 	}
 	if now := w.s.parts.round.Load(); now != w.round {
 		w.round = now
@@ -121,6 +123,9 @@ func (w *dirWriter) read(ctx context.Context, from, to int) error {
 		return nil
 	}
 	fd, done, err := w.n.at()
+	if errors.Is(err, fs.ErrNotExist) || isTheFiles(err) {
+		return w.lost(from, changed)
+	}
 	if err != nil {
 		return fmt.Errorf("opening a directory again: %w", err)
 	}
@@ -150,6 +155,16 @@ func (w *dirWriter) read(ctx context.Context, from, to int) error {
 		group.Go(read)
 	}
 	return group.Wait()
+}
+
+// lost marks files that cannot be reached any more, because their directory is not where it was listed.
+func (w *dirWriter) lost(from int, changed []int) error {
+	for _, i := range changed {
+		w.fates[i-from] = fateGone
+		w.s.progress.do(1, w.n.items[i].bytes())
+		w.s.marks.add(w.n.path(string(w.n.nameOf(i))), markUnreadable, errLost)
+	}
+	return nil
 }
 
 // merge writes what comes before item i in the base, as far as it is still right, and then the item.

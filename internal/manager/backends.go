@@ -49,12 +49,20 @@ func (m *Manager) ShareAt(absolute string) (path, backend *string) {
 	return nil, nil
 }
 
+// backendOf returns the back end that keeps a share's files.
+func (m *Manager) backendOf(s abaca.Share) (Backend, error) {
+	if b, ok := m.Backends[s.Backend]; ok {
+		return b, nil
+	}
+	return nil, &abaca.Reason{Text: "the share's back end is not configured", Err: abaca.ErrPermanent}
+}
+
 // open mounts the share's files, as they are now or, where a snapshot is asked for and the back end has them, as they were at
 // this moment.
 func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*abaca.Volume, error) {
-	b, ok := m.Backends[s.Backend]
-	if !ok {
-		return nil, &abaca.Reason{Text: "the share's back end is not configured", Err: abaca.ErrPermanent}
+	b, err := m.backendOf(s)
+	if err != nil {
+		return nil, err
 	}
 	if still, ok := b.(Snapshotter); ok && snapshot != "" {
 		return still.Snapshot(ctx, s.Path, snapshot)

@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -31,8 +30,8 @@ func (m *Manager) CreateShare(ctx context.Context, caller abaca.Caller, req NewS
 		Status: abaca.CreateShare.Subject.During, CreatedAt: m.now(),
 	}
 	s.Path = string(s.ID)
-	if !slices.Contains(m.Protocols, s.Proto) {
-		return s, abaca.Errorf(abaca.Invalid, "%q is not a share protocol here; there are %s.", req.Proto, strings.Join(m.Protocols, ", "))
+	if err := m.knows(s.Proto); err != nil {
+		return s, err
 	}
 	if req.Zone != "" && req.Zone != m.Zone {
 		return s, abaca.Errorf(abaca.NotFound, "Availability zone %s could not be found.", req.Zone)
@@ -61,6 +60,14 @@ func (m *Manager) CreateShare(ctx context.Context, caller abaca.Caller, req NewS
 	}
 	m.wake()
 	return s, nil
+}
+
+// knows refuses protocols in which no share can be made.
+func (m *Manager) knows(proto string) error {
+	if !slices.Contains(m.Protocols, proto) {
+		return abaca.Errorf(abaca.Invalid, "%q is not a share protocol here; there are %s.", proto, strings.Join(m.Protocols, ", "))
+	}
+	return nil
 }
 
 // typeFor finds the share type by id or name. A private one exists for administrators alone.
@@ -123,9 +130,9 @@ func (w *createShare) do(ctx context.Context, report func(abaca.Progress)) error
 	if err != nil {
 		return err
 	}
-	b, ok := w.Backends[s.Backend]
-	if !ok {
-		return fmt.Errorf("back end %q is not configured: %w", s.Backend, abaca.ErrPermanent)
+	b, err := w.backendOf(s)
+	if err != nil {
+		return err
 	}
 	if err := b.Create(ctx, s.Path); err != nil {
 		return err

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"context"
-	"fmt"
 
 	"abaca"
 	"abaca/internal/db"
@@ -66,9 +65,9 @@ func (w *deleteShare) do(ctx context.Context, _ func(abaca.Progress)) error {
 	if err != nil {
 		return err
 	}
-	b, ok := w.Backends[s.Backend]
-	if !ok {
-		return fmt.Errorf("back end %q is not configured: %w", s.Backend, abaca.ErrPermanent)
+	b, err := w.backendOf(s)
+	if err != nil {
+		return err
 	}
 	if err := w.step(ctx, "delete_share: taken up"); err != nil {
 		return err

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -28,8 +27,8 @@ func (m *Manager) ManageShare(ctx context.Context, caller abaca.Caller, req Adop
 		ID: abaca.ShareID(newID()), Project: caller.Project, User: caller.User, Name: req.Name, Description: req.Description,
 		Proto: strings.ToUpper(req.Proto), Public: req.Public, Zone: m.Zone, Status: abaca.ManageShare.Subject.During, CreatedAt: m.now(),
 	}
-	if !slices.Contains(m.Protocols, s.Proto) {
-		return s, abaca.Errorf(abaca.Invalid, "%q is not a share protocol here; there are %s.", req.Proto, strings.Join(m.Protocols, ", "))
+	if err := m.knows(s.Proto); err != nil {
+		return s, err
 	}
 	if s.Backend, err = m.backendAt(req.ServiceHost); err != nil {
 		return s, err
@@ -118,9 +117,9 @@ func (w *manageShare) do(ctx context.Context, _ func(abaca.Progress)) error {
 	if err != nil {
 		return err
 	}
-	b, ok := w.Backends[s.Backend]
-	if !ok {
-		return fmt.Errorf("back end %q is not configured: %w", s.Backend, abaca.ErrPermanent)
+	b, err := w.backendOf(s)
+	if err != nil {
+		return err
 	}
 	bytes, err := b.Usage(ctx, s.Path)
 	if err != nil {

@@ -205,7 +205,7 @@ func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work,
 		})
 	}
 	if stopping {
-		log.Info("interrupted; the work goes on when a worker takes it up", "error", err)
+		log.Info("interrupted; the work goes on when a worker takes it up")
 		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {

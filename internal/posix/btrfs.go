@@ -21,32 +21,31 @@ const (
 
 // volArgs is struct btrfs_ioctl_vol_args.
 type volArgs struct {
-	fd   int64
+	_    int64 // a descriptor, in other uses
 	name [4088]byte
 }
 
 // volArgsV2 is struct btrfs_ioctl_vol_args_v2.
 type volArgsV2 struct {
-	fd      int64
-	transid uint64
-	flags   uint64
-	unused  [4]uint64
-	name    [4040]byte
+	fd    int64
+	_     uint64 // a transaction, in answers
+	flags uint64
+	_     [4]uint64
+	name  [4040]byte
 }
 
 // rootrefs is struct btrfs_ioctl_get_subvol_rootref_args.
 type rootrefs struct {
-	minTree uint64
-	refs    [255]struct{ tree, dir uint64 }
-	count   uint8
-	_       [7]byte
+	_     uint64 // where the next list begins, kept by the kernel from call to call
+	refs  [255]struct{ tree, dir uint64 }
+	count uint8
+	_     [7]byte
 }
 
 // lookupUser is struct btrfs_ioctl_ino_lookup_user_args.
 type lookupUser struct {
 	dir, tree uint64
-	name      [256]byte
-	path      [3824]byte
+	_         [256 + 3824]byte // the name and the path to it, in answers
 }
 
 func ioctl[T any](fd int, request uint, arg *T) error {
@@ -108,7 +107,7 @@ func HasNestedSubvolumes(dir int) (bool, error) {
 	var list rootrefs
 	for {
 		err := ioctl(dir, btrfsGetSubvolRootref, &list)
-		more := errors.Is(err, unix.EOVERFLOW) // the list is full, and minTree says where the next one begins
+		more := errors.Is(err, unix.EOVERFLOW) // the list is full
 		if err != nil && !more {
 			return false, err
 		}

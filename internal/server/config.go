@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -178,7 +179,10 @@ func (c *Config) complete() (err error) {
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
 func (c *Config) checkListen() error {
-	host, _, err := net.SplitHostPort(c.Listen)
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}

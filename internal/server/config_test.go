@@ -35,6 +35,7 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"workers: {lease: 1}", "lease"},
 		{"workers: {lease: 1s}", "4s at least"},
 		{"listen: nowhere", "host:port"},
+		{"listen: 127.0.0.1:70000", "host:port"},
 		{"listen: 0.0.0.0:8786", "let_anyone_be_admin"},
 		{"listen: ':8786'", "let_anyone_be_admin"},
 		{"listen: '[::]:8786'", "let_anyone_be_admin"},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -44,10 +45,12 @@ func serveUntilKilled(dir, at string) error {
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
 		server.WithStep(func(_ context.Context, name string) error {
 			fmt.Println(name)
-			if name == at {
-				return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			if name != at {
+				return nil
 			}
-			return nil
+			// The request that led here is to be answered first: what is lost must have been acknowledged.
+			os.Stdin.Read(make([]byte, 1))
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}))
 	if err != nil {
 		return err
@@ -62,6 +65,7 @@ type process struct {
 	t     *testing.T
 	dir   string
 	cmd   *exec.Cmd
+	stdin io.WriteCloser
 	steps []string      // that were come to; complete once ended is closed
 	ended chan struct{} // closed when the process has ended
 }
@@ -86,6 +90,9 @@ func (p *process) start(at string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	if p.stdin, err = cmd.StdinPipe(); err != nil {
+		p.t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -98,14 +105,14 @@ func (p *process) start(at string) {
 		for lines.Scan() {
 			p.steps = append(p.steps, lines.Text())
 		}
-		cmd.Wait() //nolint:errcheck // it was killed
+		cmd.Wait()
 		close(p.ended)
 	}()
 }
 
 // kill ends the server as a power loss would, and returns the steps that it came to.
 func (p *process) kill() []string {
-	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	p.cmd.Process.Kill()
 	<-p.ended
 	return p.steps
 }
@@ -279,6 +286,9 @@ func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
 			s.kill()
 			s.start(step)
 			d.request(t, s)
+			if err := s.stdin.Close(); err != nil { // now it may die
+				t.Fatal(err)
+			}
 			<-s.ended
 			s.start("")
 			d.after(t, s)

@@ -46,7 +46,7 @@ func (c *Config) masterKey() ([]byte, error) {
 // makeKey writes a new key so that after a power loss there is all of it or nothing.
 func makeKey(path string) ([]byte, error) {
 	key := make([]byte, keyLength)
-	rand.Read(key) //nolint:errcheck // it never fails
+	rand.Read(key)
 	draft := path + ".new"
 	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("make master key: %w", err)

@@ -70,7 +70,7 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this process alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{auth: auth.None{}, settle: settle}
+	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle}
 	for _, o := range options {
 		o(&p)
 	}
@@ -225,7 +225,7 @@ func (c *Config) level() (level slog.Level, err error) {
 
 // Logger makes the logger that the configuration asks for, writing to standard error.
 func (c *Config) Logger() *slog.Logger {
-	level, _ := c.level() //nolint:errcheck // the configuration has been checked
+	level, _ := c.level() // the configuration has been checked
 	options := &slog.HandlerOptions{Level: level}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))

@@ -6,6 +6,7 @@ Each step builds on the ones before it. Whatever differs from what is wanted end
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -291,6 +292,7 @@ def play(program, openstack, directory):
 
 
 def main(program, openstack):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # so that the server is stopped, too
     started = time.monotonic()
     release = subprocess.run([openstack, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     with tempfile.TemporaryDirectory(prefix="abaca-interop-") as directory:

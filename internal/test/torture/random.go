@@ -148,6 +148,9 @@ func (g *gardener) adorn(path string) error {
 	}
 	if st.Mode()&fs.ModeSymlink == 0 && g.random.IntN(3) == 0 {
 		mode := pick(g, []uint32{0o600, 0o755, 0o777, 0o4755, 0o2711, 0o1777, 0o640})
+		if st.IsDir() && os.Getuid() != 0 {
+			mode |= 0o700 // or it could be neither read nor removed
+		}
 		if err := unix.Chmod(path, mode); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,24 +32,46 @@ func TestPlantedTreesAreEqual(t *testing.T) {
 	}
 }
 
+// A change is something that Compare must see.
+type change struct {
+	word string // of the difference
+	make func() error
+}
+
 // What Compare overlooks would be overlooked by every test that uses it.
 func TestCompareSeesEveryField(t *testing.T) {
 	want, got := plant(t), plant(t)
-	in := func(name string) string { return filepath.Join(got, name) }
-	mtime := func(name string) func() error {
-		return func() error {
-			ts := []unix.Timespec{{}, {Sec: 5, Nsec: 6}}
-			return unix.UtimesNanoAt(unix.AT_FDCWD, in(name), ts, unix.AT_SYMLINK_NOFOLLOW)
+	changes := slices.Concat(timeChanges(got), changesOf(t, got))
+	for _, c := range changes {
+		if err := c.make(); err != nil {
+			t.Errorf("%s: %v", c.word, err)
 		}
 	}
-	changes := []struct {
-		word   string // of the difference
-		change func() error
-	}{
-		{`"." has time`, mtime(".")},
-		{`"empty/also-empty" has time`, mtime("empty/also-empty")},
-		{`"links/dangling" has time`, mtime("links/dangling")},
-		{`"specials/fifo" has time`, mtime("specials/fifo")},
+	differences, err := Compare(want, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		if all := strings.Join(differences, "\n"); !strings.Contains(all, c.word) {
+			t.Errorf("no difference says %s:\n%s", c.word, all)
+		}
+	}
+}
+
+// timeChanges set a time each.
+func timeChanges(got string) (changes []change) {
+	for _, name := range []string{".", "empty/also-empty", "links/dangling", "specials/fifo"} {
+		changes = append(changes, change{fmt.Sprintf("%q has time", name), func() error {
+			ts := []unix.Timespec{{}, {Sec: 5, Nsec: 6}}
+			return unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(got, name), ts, unix.AT_SYMLINK_NOFOLLOW)
+		}})
+	}
+	return changes
+}
+
+func changesOf(t *testing.T, got string) []change {
+	in := func(name string) string { return filepath.Join(got, name) }
+	changes := []change{
 		{`"names/a" is missing`, func() error { return os.Remove(in("names/a")) }},
 		{`"names/b" is extra`, func() error { return os.WriteFile(in("names/b"), nil, 0o600) }},
 		{`"names/bad\xff" has other content`, func() error { return os.WriteFile(in("names/bad\xff"), []byte("bad\xfe"), 0o600) }},
@@ -89,10 +112,7 @@ func TestCompareSeesEveryField(t *testing.T) {
 		{`"attributes/dir" lacks attribute "system.posix_acl_default"`, func() error { return unix.Removexattr(in("attributes/dir"), "system.posix_acl_default") }},
 	}
 	if os.Getuid() == 0 {
-		changes = append(changes, []struct {
-			word   string
-			change func() error
-		}{
+		changes = append(changes, []change{
 			{`"modes/owned-link" has owner [1 54320]`, func() error { return os.Lchown(in("modes/owned-link"), 1, 54320) }},
 			{`"specials/null" has device number`, func() error {
 				if err := os.Remove(in("specials/null")); err != nil {
@@ -104,20 +124,7 @@ func TestCompareSeesEveryField(t *testing.T) {
 	} else {
 		t.Log("SKIPPED: owners and device numbers, which need privileges")
 	}
-	for _, c := range changes {
-		if err := c.change(); err != nil {
-			t.Errorf("%s: %v", c.word, err)
-		}
-	}
-	differences, err := Compare(want, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range changes {
-		if all := strings.Join(differences, "\n"); !strings.Contains(all, c.word) {
-			t.Errorf("no difference says %s:\n%s", c.word, all)
-		}
-	}
+	return changes
 }
 
 // An independent program must find the tree as hard as it is meant to be, and equal where Compare says so.
