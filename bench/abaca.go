@@ -86,7 +86,7 @@ func (a *abacaTool) do(ctx context.Context, p phase, set string, req request) (f
 		if err := os.MkdirAll(a.profiles, 0o755); err != nil {
 			return figure{}, err
 		}
-		req.Profile = filepath.Join(a.profiles, strings.NewReplacer(" ", "-", ",", "", "%", "percent").Replace(set+"-"+string(p))+".pprof")
+		req.Profile = filepath.Join(a.profiles, strings.NewReplacer(" ", "-", "%", "percent").Replace(set+"-"+string(p))+".pprof")
 	}
 	if a.open == nil {
 		whole, _, err := once(ctx, req)

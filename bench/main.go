@@ -19,6 +19,7 @@ import (
 // options are the command line.
 type options struct {
 	sets, tools []string
+	phases      []string // columns to measure; empty for all. The full backup is always made
 	scale       float64
 	rounds      int
 	work        string // everything is kept below it and removed at the end
@@ -48,6 +49,7 @@ func parse() options {
 	var o options
 	sets := flag.String("sets", "large,small,source", "sets to run, of large, small, source and million")
 	tools := flag.String("tools", "floor,abaca,abaca-open,restic,kopia,borg,cp", "tools to run, in this order")
+	phases := flag.String("phases", "", "columns to measure beside the full backup, such as \"unchanged,restore\" (default all)")
 	flag.Float64Var(&o.scale, "scale", 0.25, "size of the sets; 1 is 4 GiB, 200 000 files, 100 000 files and 1 000 000 files")
 	flag.IntVar(&o.rounds, "n", 5, "rounds; the tables show medians")
 	flag.StringVar(&o.work, "work", filepath.Join(os.TempDir(), "abaca-bench"), "directory for trees, repositories and targets")
@@ -57,6 +59,9 @@ func parse() options {
 	quick := flag.Bool("quick", false, "a smoke run of a few minutes: one round at scale 0.02 without the source tree")
 	flag.Parse()
 	o.sets, o.tools = strings.Split(*sets, ","), strings.Split(*tools, ",")
+	if *phases != "" {
+		o.phases = strings.Split(*phases, ",")
+	}
 	if *quick {
 		o.sets, o.scale, o.rounds = []string{"large", "small"}, 0.02, 1
 	}

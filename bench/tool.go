@@ -13,7 +13,7 @@ type phase string
 
 const (
 	full          phase = "full"
-	coldUnchanged phase = "unchanged, cold"
+	coldUnchanged phase = "unchanged cold"
 	unchanged     phase = "unchanged"
 	changed       phase = "1 % changed"
 	inPlace       phase = "restore in place"
