@@ -48,7 +48,7 @@ func main() {
 func parse() options {
 	var o options
 	sets := flag.String("sets", "large,small,source", "sets to run, of large, small, source and million")
-	tools := flag.String("tools", "floor,abaca,abaca-open,restic,kopia,borg,cp", "tools to run, in this order")
+	tools := flag.String("tools", "floor,abaca,abaca-open,restic,kopia,borg,cp", "tools to run, in this order; there is abaca-dense besides")
 	phases := flag.String("phases", "", "columns to measure beside the full backup, such as \"unchanged,restore\" (default all)")
 	flag.Float64Var(&o.scale, "scale", 0.25, "size of the sets; 1 is 4 GiB, 200 000 files, 100 000 files and 1 000 000 files")
 	flag.IntVar(&o.rounds, "n", 5, "rounds; the tables show medians")
