@@ -52,8 +52,9 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			welcome(cmd.OutOrStdout(), srv.Endpoint(), c)
-			err = srv.Serve(cmd.Context())
+			if err = welcome(cmd.OutOrStdout(), srv.Endpoint(), c); err == nil {
+				err = srv.Serve(cmd.Context())
+			}
 			if cerr := srv.Close(); err == nil {
 				err = cerr
 			}
@@ -65,12 +66,12 @@ func newServeCommand() *cobra.Command {
 }
 
 // welcome prints where the server is and what to try first.
-func welcome(w io.Writer, endpoint string, c server.Config) {
+func welcome(w io.Writer, endpoint string, c server.Config) error {
 	us, at := ourselves(), ""
 	if endpoint != "http://127.0.0.1:8786/v2" {
 		at = " --endpoint " + endpoint
 	}
-	fmt.Fprintf(w, `abaca serves shares and their backups at %s
+	_, err := fmt.Fprintf(w, `abaca serves shares and their backups at %s
 Everything is kept in %s; every caller is an administrator.
 
 Try, in another terminal:
@@ -79,6 +80,7 @@ Try, in another terminal:
   openstack --os-auth-type none --os-endpoint %[1]s share backup list
 
 `, endpoint, c.DataDir, us, at)
+	return err
 }
 
 // ourselves is how the person at the terminal runs this program.

@@ -2,14 +2,12 @@ package backend_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"abaca"
@@ -266,62 +264,22 @@ func TestAShareWithSubvolumesOfItsOwnIsReadWhole(t *testing.T) {
 	}
 }
 
-// A writer adds one to the counter in each of many files, in turn and without end. At any moment the files up to some place
-// are one ahead of the rest; a copy that is not of one moment has other differences sooner or later.
-func counters(dir string, n int) (stop func() error) {
-	ended, stopping := make(chan error, 1), make(chan struct{})
-	go func() {
-		for value := uint64(1); ; value++ {
-			for i := range n {
-				select {
-				case <-stopping:
-					ended <- nil
-					return
-				default:
-				}
-				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%04d", i)), binary.BigEndian.AppendUint64(nil, value), 0o600); err != nil {
-					ended <- err
-					return
-				}
-			}
-		}
-	}()
-	return func() error { close(stopping); return <-ended }
-}
-
 func TestABtrfsSnapshotIsOnePointInTimeOfAllFiles(t *testing.T) {
 	b, path := openBtrfs(t)
 	if err := b.Create(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
-	const files = 400
-	for i := range files {
-		if err := os.WriteFile(filepath.Join(path, "s", fmt.Sprintf("%04d", i)), make([]byte, 8), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	stop, err := torture.Count(filepath.Join(path, "s"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	stop := counters(filepath.Join(path, "s"), files)
 	for range 20 {
 		vol, err := b.Snapshot(t.Context(), "s", "backup")
 		if err != nil {
 			t.Fatal(err)
 		}
-		var seen []string
-		last := ^uint64(0)
-		for i := range files {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/%04d", vol.Root.Fd(), i))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(text) == 0 {
-				continue // the one that is being written at this moment
-			}
-			if value := binary.BigEndian.Uint64(text); value != last {
-				seen, last = append(seen, fmt.Sprint(value)), value
-			}
-		}
-		if len(seen) > 2 || len(seen) == 2 && seen[0] <= seen[1] && len(seen[0]) == len(seen[1]) {
-			t.Errorf("the counters are not of one moment: %s", strings.Join(seen, ", "))
+		if err := torture.OneMoment(fmt.Sprintf("/proc/self/fd/%d", vol.Root.Fd())); err != nil {
+			t.Error(err)
 		}
 		if err := vol.Close(); err != nil {
 			t.Fatal(err)

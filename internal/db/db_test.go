@@ -172,8 +172,10 @@ func TestAPageSeeksInAnIndexAndSortsNothing(t *testing.T) {
 
 func TestAMarkerOrSortKeyThatDoesNotExistIsAnInvalidRequest(t *testing.T) {
 	db := open(t)
-	for _, p := range []Page{{Marker: "nowhere"}, {SortKey: "metadata"}, {SortKey: "id; DROP TABLE shares"}} {
-		if _, err := db.Backups(t.Context(), BackupFilter{}, p); abaca.FaultOf(err) != abaca.Invalid {
+	withShare(t, db, "s", "other")
+	insert(t, db, abaca.Backup{ID: "others", Project: "other", Share: "s"})
+	for _, p := range []Page{{Marker: "nowhere"}, {Marker: "others"}, {SortKey: "metadata"}, {SortKey: "id; DROP TABLE shares"}} {
+		if _, err := db.Backups(t.Context(), BackupFilter{Project: "p"}, p); abaca.FaultOf(err) != abaca.Invalid {
 			t.Errorf("%+v: %v", p, err)
 		}
 	}

@@ -25,6 +25,7 @@ type Page struct {
 type condition struct {
 	predicates []string
 	args       []any
+	project    abaca.ProjectID // whose rows alone are meant; empty for everybody's
 }
 
 func (c *condition) and(predicate string, args ...any) {
@@ -53,7 +54,7 @@ func escapeLike(s string) string {
 }
 
 func (c *condition) inProject(project abaca.ProjectID) {
-	if project != "" {
+	if c.project = project; project != "" {
 		c.and("project_id = ?", string(project))
 	}
 }
@@ -113,8 +114,11 @@ func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]
 		direction, beyond = " ASC", ">"
 	}
 	if p.Marker != "" {
+		var marked condition
+		marked.and("id = ?", p.Marker)
+		marked.inProject(c.project)
 		var at any
-		err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+" WHERE id = $1", p.Marker).Scan(&at)
+		err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+marked.where(), marked.args...).Scan(&at)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, abaca.Errorf(abaca.Invalid, "The marker %q is not in the list.", p.Marker)
 		}

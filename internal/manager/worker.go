@@ -50,7 +50,7 @@ func (m *Manager) workOf(job db.Job) work {
 // Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first.
 func (m *Manager) Run(ctx context.Context) error {
 	n, err := m.DB.Adopt(ctx, m.Host, m.now())
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		return err
 	}
 	if n > 0 {

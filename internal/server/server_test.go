@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"abaca/internal/server"
+	"abaca/internal/test/loop"
 	"abaca/internal/test/serve"
 	"abaca/internal/test/torture"
 )
@@ -44,7 +45,7 @@ func copyTree(t *testing.T, from, to string) {
 func TestFilesSurviveBackupVandalismAndRestore(t *testing.T) {
 	s := serve.Start(t)
 	share := s.NewShare("docs")
-	files := 20_000
+	files := 5_000
 	if testing.Short() {
 		files = 500
 	}
@@ -91,6 +92,29 @@ func TestATreeThatIsHardToKeepIsKept(t *testing.T) {
 	}
 	s.Restore(backup)
 	equal(t, kept, s.Share(share))
+}
+
+func TestABackupOnBtrfsIsOnePointInTime(t *testing.T) {
+	s := serve.StartIn(t, loop.Mount(t, "btrfs"))
+	share, copied := s.NewShare("busy"), s.NewShare("copied")
+	stop, err := torture.Count(s.Share(share))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		backup := s.NewBackup(share)
+		s.Must(202, "restore", "POST", "/share-backups/"+backup+"/action", object{"restore": copied})
+		s.AtRest("/shares/"+copied, "share", "available")
+		if err := torture.OneMoment(s.Share(copied)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(s.Config.DataDir, "shares", ".abaca-snapshots")); err != nil || len(left) > 0 {
+		t.Errorf("snapshots are left behind: %v, %v", left, err)
+	}
 }
 
 func TestABackupOfWhatHasNotChangedStoresNextToNothing(t *testing.T) {

@@ -76,14 +76,20 @@ func (c *Client) Must(status int, key, method, path string, body any) map[string
 	return o
 }
 
-// patience is how long Until asks; it bounds a test that hangs and decides nothing.
-const patience = 2 * time.Minute
+// Until asks every so often, since the API tells nobody of events, and for so long: that bounds a test that hangs and decides
+// nothing.
+const (
+	often    = 20 * time.Millisecond
+	patience = 10 * time.Minute
+)
 
 // Until asks for a resource until it is as wanted, and returns it; nil once it is gone.
 func (c *Client) Until(path, key, what string, wanted func(o map[string]any) bool) map[string]any {
 	c.t.Helper()
+	tick := time.NewTicker(often)
+	defer tick.Stop()
 	var o map[string]any
-	for end := time.Now().Add(patience); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
 		status, answer := c.Do("GET", path, nil)
 		o = nil
 		if status == http.StatusOK {

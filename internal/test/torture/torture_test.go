@@ -181,3 +181,23 @@ func TestRandomTreesRepeatAndVandalsAreSeen(t *testing.T) {
 		})
 	}
 }
+
+func TestFilesOfDifferentMomentsAreTold(t *testing.T) {
+	dir := t.TempDir()
+	stop, err := Count(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := OneMoment(dir); err != nil {
+		t.Errorf("files that hold still: %v", err)
+	}
+	if err := os.WriteFile(counterPath(dir, counterFiles-1), []byte{0, 1, 0, 0, 0, 0, 0, 0}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if OneMoment(dir) == nil {
+		t.Error("a file from the future was not seen")
+	}
+}
