@@ -21,6 +21,17 @@ check: $(BIN)/golangci-lint-$(GOLANGCI_VERSION) ## vet and lint, import rules in
 interop: ## play the main job with the real OpenStack client
 	test/interop/run
 
+# What make bench measures and where. Sizes are fractions of 4 GiB, 200 000 and 100 000 files; a million files are many.
+BENCH_SETS ?= large,small,source
+BENCH_TOOLS ?= floor,abaca,abaca-open,restic,kopia,borg,cp
+BENCH_SCALE ?= 0.25
+BENCH_N ?= 5
+BENCH_WORK ?= $(CURDIR)/build/bench/work
+BENCH_FLAGS ?=
+
+bench: ## compare with restic, Kopia, Borg and cp; BENCH_FLAGS=-quick for a few minutes
+	$(GO) run ./bench -sets $(BENCH_SETS) -tools $(BENCH_TOOLS) -scale $(BENCH_SCALE) -n $(BENCH_N) -work $(BENCH_WORK) $(BENCH_FLAGS)
+
 clean: ## remove what was built
 	rm -rf build abaca
 

@@ -14,6 +14,7 @@ import (
 type abacaTool struct {
 	root, key string
 	profiles  string
+	dense     bool
 	saves     int
 	latest    string
 	open      *worker // nil where every operation is a process of its own
@@ -27,7 +28,17 @@ func newAbaca(o options, key, name string) *abacaTool {
 func wholeAbaca(o options, key string) *tool {
 	a := newAbaca(o, key, "abaca")
 	t := a.tool("abaca", "a process for each operation; BLAKE3-256-128, AES-256-GCM, s2, own chunker")
-	t.start = func(context.Context) error { return a.begin() }
+	t.start = a.makeRepository
+	return t
+}
+
+// denseAbaca measures processes with the denser compression.
+func denseAbaca(o options, key string) *tool {
+	o.profiles = ""
+	a := newAbaca(o, key, "abaca-dense")
+	a.dense = true
+	t := a.tool("abaca dense", "a process for each operation; zstd instead of s2")
+	t.start = a.makeRepository
 	return t
 }
 
@@ -80,13 +91,22 @@ func (a *abacaTool) begin() error {
 	return errors.Join(os.RemoveAll(a.root), os.MkdirAll(a.root, 0o700))
 }
 
+// makeRepository begins with a new repository, which is not measured of the peers either.
+func (a *abacaTool) makeRepository(ctx context.Context) error {
+	if err := a.begin(); err != nil {
+		return err
+	}
+	_, _, err := once(ctx, request{Op: "open", Root: a.root, Key: a.key, Dense: a.dense})
+	return err
+}
+
 func (a *abacaTool) do(ctx context.Context, p phase, set string, req request) (figure, error) {
-	req.Root, req.Key = a.root, a.key
+	req.Root, req.Key, req.Dense = a.root, a.key, a.dense
 	if a.profiles != "" {
 		if err := os.MkdirAll(a.profiles, 0o755); err != nil {
 			return figure{}, err
 		}
-		req.Profile = filepath.Join(a.profiles, strings.NewReplacer(" ", "-", ",", "", "%", "percent").Replace(set+"-"+string(p))+".pprof")
+		req.Profile = filepath.Join(a.profiles, strings.NewReplacer(" ", "-", "%", "percent").Replace(set+"-"+string(p))+".pprof")
 	}
 	if a.open == nil {
 		whole, _, err := once(ctx, req)

@@ -53,7 +53,7 @@ func (h *hands) use(req request) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	h.engine, err = engine.New(engine.Config{Root: req.Root, MasterKey: key, Log: log})
+	h.engine, err = engine.New(engine.Config{Root: req.Root, MasterKey: key, Dense: req.Dense, Log: log})
 	return err
 }
 

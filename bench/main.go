@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -18,13 +19,13 @@ import (
 // options are the command line.
 type options struct {
 	sets, tools []string
+	phases      []string // columns to measure; empty for all. The full backup is always made
 	scale       float64
 	rounds      int
 	work        string // everything is kept below it and removed at the end
 	build       string // where the peers' programs are, or are built to
 	out         string // the Markdown file
 	profiles    string // directory of CPU profiles of abaca, or empty
-	quick       bool
 }
 
 func main() {
@@ -37,7 +38,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := benchmark(ctx, parse(), slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+	if err := benchmark(ctx, parse(), os.Stdout, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
@@ -47,24 +48,28 @@ func main() {
 func parse() options {
 	var o options
 	sets := flag.String("sets", "large,small,source", "sets to run, of large, small, source and million")
-	tools := flag.String("tools", "floor,abaca,abaca-open,restic,kopia,borg,cp", "tools to run, in this order")
+	tools := flag.String("tools", "floor,abaca,abaca-open,restic,kopia,borg,cp", "tools to run, in this order; there is abaca-dense besides")
+	phases := flag.String("phases", "", "columns to measure beside the full backup, such as \"unchanged,restore\" (default all)")
 	flag.Float64Var(&o.scale, "scale", 0.25, "size of the sets; 1 is 4 GiB, 200 000 files, 100 000 files and 1 000 000 files")
 	flag.IntVar(&o.rounds, "n", 5, "rounds; the tables show medians")
 	flag.StringVar(&o.work, "work", filepath.Join(os.TempDir(), "abaca-bench"), "directory for trees, repositories and targets")
 	flag.StringVar(&o.build, "build", "build/bench", "directory for the peers' programs")
 	flag.StringVar(&o.out, "out", "build/bench/report.md", "file for the tables")
 	flag.StringVar(&o.profiles, "cpuprofile", "", "directory for CPU profiles of abaca's phases")
-	flag.BoolVar(&o.quick, "quick", false, "a smoke run of a few minutes: one round at scale 0.02")
+	quick := flag.Bool("quick", false, "a smoke run of a few minutes: one round at scale 0.02 without the source tree")
 	flag.Parse()
 	o.sets, o.tools = strings.Split(*sets, ","), strings.Split(*tools, ",")
-	if o.quick {
-		o.scale, o.rounds = 0.02, 1
+	if *phases != "" {
+		o.phases = strings.Split(*phases, ",")
+	}
+	if *quick {
+		o.sets, o.scale, o.rounds = []string{"large", "small"}, 0.02, 1
 	}
 	return o
 }
 
 // benchmark runs all that is asked for and prints the tables.
-func benchmark(ctx context.Context, o options, log *slog.Logger) error {
+func benchmark(ctx context.Context, o options, stdout io.Writer, log *slog.Logger) error {
 	sets, err := chooseSets(o.sets)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func benchmark(ctx context.Context, o options, log *slog.Logger) error {
 			return fmt.Errorf("set %s: %w", s.name, err)
 		}
 	}
-	_, err = os.Stdout.WriteString(r.markdown())
+	_, err = io.WriteString(stdout, r.markdown())
 	return err
 }
 

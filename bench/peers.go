@@ -160,7 +160,7 @@ func (p peers) borg(ctx context.Context) ([]*tool, error) {
 	c := p.command("borg", "BORG_REPO=$HOME/repository", "BORG_PASSPHRASE="+password, "BORG_BASE_DIR=$HOME")
 	saves := 0
 	return []*tool{{
-		name: "borg", about: strings.TrimSpace(string(out)) + ", repokey-blake2, lz4", repository: c.repository(), exact: true,
+		name: "borg", about: strings.TrimSpace(string(out)) + ", repokey-blake2, lz4", repository: c.repository(),
 		mirrors: true,
 		start:   c.begin([]string{"borg", "init", "--encryption=repokey-blake2"}),
 		save: func(ctx context.Context, _ phase, _, tree string) (figure, error) {

@@ -13,7 +13,7 @@ type phase string
 
 const (
 	full          phase = "full"
-	coldUnchanged phase = "unchanged, cold"
+	coldUnchanged phase = "unchanged cold"
 	unchanged     phase = "unchanged"
 	changed       phase = "1 % changed"
 	inPlace       phase = "restore in place"
@@ -64,6 +64,8 @@ func chooseTools(ctx context.Context, o options, log *slog.Logger) (tools []*too
 			more = []*tool{floorTool()}
 		case "abaca":
 			more = []*tool{wholeAbaca(o, key)}
+		case "abaca-dense":
+			more = []*tool{denseAbaca(o, key)}
 		case "abaca-open":
 			more = []*tool{openAbaca(o, key)}
 		case "restic":

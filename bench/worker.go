@@ -26,6 +26,7 @@ type request struct {
 	Other   string  // a second one, where there are two
 	Root    string  // of the engine's repositories
 	Key     string  // file of the engine's master key
+	Dense   bool    // whether the engine compresses densely
 	ID      string  // of the save
 	Parent  string  // of the save
 	Set     string  // name of the set to generate
