@@ -223,12 +223,12 @@ func (p *parser) skip(depth int) {
 		p.fail("nested too deeply")
 		return
 	}
-	switch c := p.peek(); {
-	case c == '{':
+	switch p.peek() {
+	case '{':
 		p.object(func([]byte) { p.skip(depth + 1) })
-	case c == '[':
+	case '[':
 		p.array(func() { p.skip(depth + 1) })
-	case c == '"':
+	case '"':
 		p.string()
 	default:
 		start := p.i

@@ -85,12 +85,6 @@ func (s *fileStorage) isDurable(dir string) bool {
 	return s.durable[dir]
 }
 
-// path returns where a blob's file is.
-func (s *fileStorage) path(ctx context.Context, id blob.ID) (string, error) {
-	_, file, err := s.paths.GetShardedPathAndFilePath(ctx, id)
-	return file, err
-}
-
 // leftoverAge is how old an unfinished blob must be before it is taken for what a crash has left.
 const leftoverAge = 24 * time.Hour
 
