@@ -133,7 +133,9 @@ func TestTheBeginningOfALargeFileIsNotReadAgainAfterAnInterruption(t *testing.T)
 	root := t.TempDir()
 	first := newEngine(t, root, func(c *Config) {
 		c.Checkpoint = time.Millisecond
-		c.Wrap = func(st blob.Storage) blob.Storage { return &watchedStorage{Storage: st, begin: 20 << 20, enough: 3, cancel: cancel} }
+		c.Wrap = func(st blob.Storage) blob.Storage {
+			return &watchedStorage{Storage: st, begin: 20 << 20, enough: 3, cancel: cancel}
+		}
 	})
 	first.kernelNow = old
 	if _, _, err := first.Save(ctx, request("one", ""), volumeOf(t, tree), nil); !errors.Is(err, context.Canceled) {
