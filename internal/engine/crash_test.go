@@ -133,7 +133,9 @@ func TestTheBeginningOfALargeFileIsNotReadAgainAfterAnInterruption(t *testing.T)
 	root := t.TempDir()
 	first := newEngine(t, root, func(c *Config) {
 		c.Checkpoint = time.Millisecond
-		c.Wrap = func(st blob.Storage) blob.Storage { return &watchedStorage{Storage: st, enough: 5, cancel: cancel} }
+		c.Wrap = func(st blob.Storage) blob.Storage {
+			return &watchedStorage{Storage: st, begin: 20 << 20, enough: 3, cancel: cancel}
+		}
 	})
 	first.kernelNow = old
 	if _, _, err := first.Save(ctx, request("one", ""), volumeOf(t, tree), nil); !errors.Is(err, context.Canceled) {
@@ -183,15 +185,19 @@ func TestTheBeginningOfALargeFileIsNotReadAgainAfterAnInterruption(t *testing.T)
 type watchedStorage struct {
 	blob.Storage
 	mu     sync.Mutex
+	begin  int // index blobs count once so many bytes of packs have been written
 	enough int
 	cancel context.CancelFunc
 }
 
 func (w *watchedStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
 	err := w.Storage.PutBlob(ctx, id, data, opts)
-	if strings.HasPrefix(string(id), "x") {
-		w.mu.Lock()
-		defer w.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case strings.HasPrefix(string(id), "p"):
+		w.begin -= data.Length()
+	case strings.HasPrefix(string(id), "x") && w.begin <= 0:
 		if w.enough--; w.enough == 0 {
 			w.cancel()
 		}
