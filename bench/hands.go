@@ -89,10 +89,9 @@ func (h *hands) save(ctx context.Context, req request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer vol.Close()
 	ask := abaca.SaveRequest{Project: project, Share: share, ID: req.ID, Parent: abaca.Ref(req.Parent)}
 	_, said, err := h.engine.Save(ctx, ask, vol, func(abaca.Progress) {})
-	return complain(said, err)
+	return complain(said, errors.Join(err, vol.Close()))
 }
 
 func (h *hands) prepareRestore(ctx context.Context, req request) (func() (string, error), error) {
@@ -101,9 +100,8 @@ func (h *hands) prepareRestore(ctx context.Context, req request) (func() (string
 		if err != nil {
 			return "", err
 		}
-		defer vol.Close()
 		said, err := h.engine.Restore(ctx, project, abaca.Ref(req.ID), vol, func(abaca.Progress) {})
-		return complain(said, err)
+		return complain(said, errors.Join(err, vol.Close()))
 	}, nil
 }
 

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -69,7 +70,7 @@ func parse() options {
 }
 
 // benchmark runs all that is asked for and prints the tables.
-func benchmark(ctx context.Context, o options, stdout io.Writer, log *slog.Logger) error {
+func benchmark(ctx context.Context, o options, stdout io.Writer, log *slog.Logger) (err error) {
 	sets, err := chooseSets(o.sets)
 	if err != nil {
 		return err
@@ -77,7 +78,7 @@ func benchmark(ctx context.Context, o options, stdout io.Writer, log *slog.Logge
 	if err := makeWork(o.work); err != nil {
 		return err
 	}
-	defer os.RemoveAll(o.work)
+	defer func() { err = errors.Join(err, os.RemoveAll(o.work)) }()
 	tools, versions, err := chooseTools(ctx, o, log)
 	if err != nil {
 		return err

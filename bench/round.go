@@ -43,8 +43,8 @@ func (b *bench) tree() string   { return filepath.Join(b.work, "tree") }
 func (b *bench) target() string { return filepath.Join(b.work, "target") }
 
 // run measures all rounds. In each phase the tools follow each other, so that what disturbs the machine disturbs all.
-func (b *bench) run(ctx context.Context) error {
-	defer os.RemoveAll(b.tree())
+func (b *bench) run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, os.RemoveAll(b.tree())) }()
 	b.info.sizes = map[string]sizes{}
 	if err := os.Mkdir(b.tree(), 0o755); err != nil {
 		return err
@@ -158,11 +158,11 @@ func (b *bench) restoreInPlace(ctx context.Context, t *tool) error {
 }
 
 // restores restores into nothing, and over that after 1 % of it has been changed.
-func (b *bench) restores(ctx context.Context, t *tool) error {
+func (b *bench) restores(ctx context.Context, t *tool) (err error) {
 	if t.restore == nil || !b.wants(restore) && !b.wants(over) {
 		return nil
 	}
-	defer os.RemoveAll(b.target())
+	defer func() { err = errors.Join(err, os.RemoveAll(b.target())) }()
 	if err := os.MkdirAll(b.target(), 0o755); err != nil {
 		return err
 	}

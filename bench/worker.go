@@ -110,21 +110,20 @@ func once(ctx context.Context, req request) (whole figure, r reply, err error) {
 // serveWorker is the other side: it carries out requests until there are no more.
 func serveWorker(in io.Reader, out io.Writer) error {
 	h := &hands{}
-	defer h.close()
 	requests, replies := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var req request
 		if err := requests.Decode(&req); errors.Is(err, io.EOF) {
 			return h.close()
 		} else if err != nil {
-			return err
+			return errors.Join(err, h.close())
 		}
 		r, err := h.measured(req)
 		if err != nil {
 			r.Error = err.Error()
 		}
 		if err := replies.Encode(r); err != nil {
-			return err
+			return errors.Join(err, h.close())
 		}
 	}
 }

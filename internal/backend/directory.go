@@ -163,7 +163,7 @@ func (d *Directory) Remove(ctx context.Context, share string) error {
 		if err != nil {
 			return fmt.Errorf("remove share: %w", err)
 		}
-		defer posix.Close(fd) //nolint:errcheck // it was only read
+		defer posix.Close(fd)
 		at = fd
 	}
 	aside := removedPrefix + name

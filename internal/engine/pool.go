@@ -91,7 +91,7 @@ func (p *pool) release(ctx context.Context, project abaca.ProjectID, s *slot) {
 	p.signal()
 	p.mu.Unlock()
 	if over {
-		p.closeUnused(context.WithoutCancel(ctx), func(*slot) bool { return true }, p.limit)
+		_ = p.closeUnused(context.WithoutCancel(ctx), func(*slot) bool { return true }, p.limit) // it has logged its error
 	}
 }
 
@@ -140,7 +140,7 @@ func (p *pool) closeIdle(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			p.closeUnused(context.WithoutCancel(ctx), func(s *slot) bool { return now.Sub(s.used) > p.idle }, 0)
+			_ = p.closeUnused(context.WithoutCancel(ctx), func(s *slot) bool { return now.Sub(s.used) > p.idle }, 0) // logged
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (m *Manager) Run(ctx context.Context) error {
 // wait for hours behind the making of others.
 func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n int, wake <-chan struct{}) {
 	var running errgroup.Group
-	defer running.Wait() //nolint:errcheck // jobs report their errors themselves
+	defer running.Wait()
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	slots := make(chan struct{}, n)
@@ -142,7 +142,7 @@ func (m *Manager) attempt(ctx context.Context, job db.Job, w work) error {
 	keeper.Go(func() error { m.keepLease(ctx, cancel, job, &latest, stop); return nil })
 	err := w.do(ctx, func(p abaca.Progress) { latest.Store(&p) })
 	close(stop)
-	keeper.Wait() //nolint:errcheck // it has none
+	keeper.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, db.ErrLeaseLost) {
 		return cause
 	}
