@@ -26,7 +26,10 @@ func newRepository(t testing.TB) repo.DirectRepository {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := &repo.NewRepositoryOptions{BlockFormat: format.ContentFormat{Hash: "BLAKE3-256-128", Encryption: "AES256-GCM-HMAC-SHA256"}}
+	options := &repo.NewRepositoryOptions{
+		FormatBlockKeyDerivationAlgorithm: "pbkdf2-sha256-600000", // quicker than scrypt where the race detector watches
+		BlockFormat:                       format.ContentFormat{Hash: "BLAKE3-256-128", Encryption: "AES256-GCM-HMAC-SHA256"},
+	}
 	if err := repo.Initialize(ctx, st, options, "password"); err != nil {
 		t.Fatal(err)
 	}
