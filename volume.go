@@ -63,3 +63,15 @@ type Report struct {
 	Unreadable   int64  // files that could not be read, or whose attributes could not all be set on restore
 	Detail       string // the first few marked paths with reasons, one a line; empty when nothing was marked
 }
+
+// A Slice is a part of all that is saved, chosen by hash: contents whose hash, read as a fraction of 1, is at least From
+// and below To. From 0 to 1 is everything.
+type Slice struct{ From, To float64 }
+
+// A Verification tells what reading a saved tree back has found.
+type Verification struct {
+	Files   int64  // directory entries that were checked: described, and all their contents there
+	Bytes   int64  // bytes of content, uncompressed, that were read back and equal their hashes; what trees share counts for the first
+	Damaged int64  // entries that cannot be restored as they were saved
+	Detail  string // the first hundred damaged paths with reasons, one a line; empty when nothing is damaged
+}
