@@ -8,5 +8,5 @@ import (
 
 func TestEngineConforms(t *testing.T) {
 	t.Parallel()
-	enginetest.Run(t, func(t *testing.T) enginetest.Engine { return newEngine(t, t.TempDir()) })
+	enginetest.Run(t, func(t *testing.T) enginetest.Engine { return newEngine(t, newRoot(t, enginetest.Project)) })
 }

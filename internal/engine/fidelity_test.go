@@ -73,7 +73,7 @@ func restored(t testing.TB, e *Engine, ref abaca.Ref) string {
 func TestTheTortureTreeIsSavedInEveryField(t *testing.T) {
 	t.Parallel()
 	tree := plantTorture(t)
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "one", "")
 	if report.Changed+report.Unreadable > 0 && os.Geteuid() == 0 {
 		t.Errorf("marked: %+v", report)
@@ -86,7 +86,7 @@ func TestRandomTreesAndChangesAreSavedIncrementally(t *testing.T) {
 	for seed := range uint64(4) {
 		tree := t.TempDir()
 		must(t, torture.Grow(tree, seed, 300))
-		e := newEngine(t, t.TempDir())
+		e := newEngine(t, newRoot(t, testProject))
 		ref := abaca.Ref("")
 		for round := range 4 {
 			ref, _ = mustSave(t, e, tree, string(rune('a'+round)), ref)
@@ -106,7 +106,7 @@ func TestASparseFileOfATebibyteCostsNothing(t *testing.T) {
 	must(t, f.Truncate(1<<40))
 	_, err = f.WriteAt(randomBytes(1, 4096), 1<<39+4096)
 	must(t, err)
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "one", "")
 	if report.Stored > 4<<20 || report.Bytes != 1<<40 {
 		t.Errorf("report %+v", report)
@@ -147,7 +147,7 @@ func TestADirectoryBeyondPathMaxIsSaved(t *testing.T) {
 	posix.Close(file)
 	posix.Close(fd)
 	dir.Close()
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "one", "")
 	if report.Files != depth+1 || report.Unreadable != 0 {
 		t.Errorf("report %+v", report)
@@ -167,7 +167,7 @@ func TestAFileThatCannotBeReadIsKeptWithAMark(t *testing.T) {
 	tree := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(tree, "secret"), []byte("x"), 0))
 	must(t, os.Mkdir(filepath.Join(tree, "closed"), 0))
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "one", "")
 	if report.Unreadable != 2 || !strings.Contains(report.Detail, "secret") || !strings.Contains(report.Detail, "closed") {
 		t.Errorf("report %+v", report)
@@ -215,7 +215,7 @@ func TestAFileThatChangesWhileItIsReadIsReadAgainAndKeptWithAMarkInTheEnd(t *tes
 				}
 				return nil
 			}
-			e := newEngine(t, t.TempDir(), func(c *Config) {
+			e := newEngine(t, newRoot(t, testProject), func(c *Config) {
 				c.Wrap = func(st blob.Storage) blob.Storage { return restlessStorage{st, rewrite} }
 			})
 			ref, report := mustSave(t, e, tree, "one", "")

@@ -41,7 +41,7 @@ func timedEngine(t testing.TB, root string) (*Engine, func(time.Duration)) {
 func TestMaintenanceFreesWhatWasDeletedAndKeepsTheRest(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	root := t.TempDir()
+	root := newRoot(t, testProject)
 	e, pass := timedEngine(t, root)
 	kept, gone := plainTree(t), t.TempDir()
 	for i := range 6 {
@@ -69,7 +69,7 @@ func TestMaintenanceFreesWhatWasDeletedAndKeepsTheRest(t *testing.T) {
 func TestAManifestThatCannotBeReadStopsCollection(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	root := t.TempDir()
+	root := newRoot(t, testProject)
 	e, pass := timedEngine(t, root)
 	mustSave(t, e, plainTree(t), "one", "")
 	r, release, err := e.pool.acquire(ctx, testProject, mustExist)
@@ -90,7 +90,7 @@ func TestAManifestThatCannotBeReadStopsCollection(t *testing.T) {
 func TestAnUnfinishedSaveIsKeptByMaintenance(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	root := t.TempDir()
+	root := newRoot(t, testProject)
 	e, pass := timedEngine(t, root)
 	tree := plainTree(t)
 	ref, _ := mustSave(t, e, tree, "parent", "")

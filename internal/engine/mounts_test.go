@@ -29,7 +29,7 @@ func TestTheFileSystemsOwnLostAndFoundIsLeftOutAndATenantsIsSaved(t *testing.T) 
 	own := filepath.Join(tree, "sub", "lost+found")
 	must(t, os.MkdirAll(own, 0o700))
 	must(t, os.WriteFile(filepath.Join(own, "mine"), []byte("y"), 0o600))
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "whole", "")
 	if report.Files != 3 || report.Unreadable != 0 {
 		t.Errorf("report %+v", report)
@@ -64,7 +64,7 @@ func TestFilesOfEqualNumbersInDifferentSubvolumesAreDifferentFiles(t *testing.T)
 		must(t, os.WriteFile(filepath.Join(tree, sub, "file"), []byte("of "+sub), 0o600))
 		must(t, os.Link(filepath.Join(tree, sub, "file"), filepath.Join(tree, sub, "link")))
 	}
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "one", "")
 	if report.Files != 6 || report.Unreadable != 0 {
 		t.Errorf("report %+v", report)
@@ -95,7 +95,7 @@ func TestAFileSystemMountedInAShareIsNeitherSavedNorTouchedByARestore(t *testing
 	t.Cleanup(func() { must(t, unix.Unmount(mounted, 0)) })
 	foreign := filepath.Join(mounted, "foreign")
 	must(t, os.WriteFile(foreign, []byte("z"), 0o600))
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, report := mustSave(t, e, tree, "one", "")
 	if report.Files != 2 || report.Unreadable != 1 || !strings.Contains(report.Detail, "mounted") {
 		t.Errorf("report %+v", report)

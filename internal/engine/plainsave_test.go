@@ -5,44 +5,24 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/kopia/kopia/repo"
-	"github.com/kopia/kopia/repo/blob/filesystem"
 	"github.com/kopia/kopia/repo/compression"
-	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/object"
 	"golang.org/x/sys/unix"
 
 	"abaca/internal/posix"
 )
 
-// newRepository makes a Kopia repository without the engine around it.
+// newRepository opens an empty repository with nothing but Kopia.
 func newRepository(t testing.TB) repo.DirectRepository {
 	t.Helper()
-	ctx := context.Background()
-	st, err := filesystem.New(ctx, &filesystem.Options{Path: t.TempDir()}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := &repo.NewRepositoryOptions{
-		FormatBlockKeyDerivationAlgorithm: "pbkdf2-sha256-600000", // quicker than scrypt where the race detector watches
-		BlockFormat:                       format.ContentFormat{Hash: "BLAKE3-256-128", Encryption: "AES256-GCM-HMAC-SHA256"},
-	}
-	if err := repo.Initialize(ctx, st, options, "password"); err != nil {
-		t.Fatal(err)
-	}
-	config := t.TempDir() + "/config"
-	if err := repo.Connect(ctx, config, st, "password", nil); err != nil {
-		t.Fatal(err)
-	}
-	r, err := repo.Open(ctx, config, "password", &repo.Options{DisableRepositoryLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(ctx) })
-	return r.(repo.DirectRepository)
+	empty, err := makeEmpty()
+	must(t, err)
+	return openStock(t, filepath.Join(newRoot(t, testProject), dirName(testProject), blobDir), empty.password)
 }
 
 // A plainSaver saves a tree in the simplest way that the format allows, with chunks of a fixed size, so that the

@@ -132,7 +132,7 @@ func (r *restorer) dressNew(j *job) error {
 		}
 	}
 	problems, err := openSubject(j.out).dress(&j.e, posix.Stat{}, true)
-	r.tally.incomplete(j.path(), problems)
+	r.tally.incomplete(j, problems)
 	return err
 }
 
@@ -170,8 +170,8 @@ func (w *worker) compare(ctx context.Context, j *job) error {
 	if err := w.eachChunk(ctx, &j.e, p.chunk(ctx)); err != nil || p.begun {
 		return w.complete(ctx, j, err)
 	}
-	problems, err := w.dressExisting(openSubject(old), &j.e, &j.st, j.path())
-	w.tally.incomplete(j.path(), problems)
+	problems, err := w.dressExisting(openSubject(old), &j.e, &j.st, j)
+	w.tally.incomplete(j, problems)
 	return err
 }
 

@@ -78,7 +78,7 @@ func TestDamageCostsOnlyTheFilesItHits(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(source, "small"), randomBytes(5, 3000), 0o640))
 	for _, name := range []string{"big", "small"} {
 		t.Run(name, func(t *testing.T) {
-			e := newEngine(t, t.TempDir())
+			e := newEngine(t, newRoot(t, testProject))
 			ref, _ := mustSave(t, e, source, "one", "")
 			r, saved := savedFile(t, e, ref, name)
 			info := lastChunk(t, r, &saved)
@@ -121,7 +121,7 @@ func TestDamageCostsOnlyTheFilesItHits(t *testing.T) {
 
 func TestALostPackIsReportedFileByFile(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	source, target := plainTree(t), t.TempDir()
 	ref, _ := mustSave(t, e, source, "one", "")
 	r, saved := savedFile(t, e, ref, "big")
@@ -196,7 +196,7 @@ func TestAFullShareFailsInWords(t *testing.T) {
 		t.Skipf("SKIPPED: a small file system needs privileges: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(target, unix.MNT_DETACH) })
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	must(t, os.WriteFile(filepath.Join(source, "large"), randomBytes(1, 6<<20), 0o600))
 	ref, _ := mustSave(t, e, source, "large", "")
 	_, err := e.Restore(context.Background(), testProject, ref, volumeOf(t, target), nil)
@@ -219,7 +219,7 @@ func TestAShareFullOfWhatWillGoIsCleared(t *testing.T) {
 		t.Skipf("SKIPPED: a small file system needs privileges: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(target, unix.MNT_DETACH) })
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	must(t, os.WriteFile(filepath.Join(source, "a-new"), randomBytes(1, 1<<20), 0o600))
 	must(t, os.MkdirAll(filepath.Join(source, "dir/missing"), 0o700))
 	must(t, os.WriteFile(filepath.Join(source, "dir/larger"), randomBytes(2, 2<<20), 0o600))

@@ -105,20 +105,20 @@ func (r *restorer) dressDir(d *targetDir) error {
 	if proven(&d.saved, &st) {
 		return nil
 	}
-	problems, err := r.dressExisting(openSubject(fd), &d.saved, &st, d.path())
-	r.tally.incomplete(d.path(), problems)
+	problems, err := r.dressExisting(openSubject(fd), &d.saved, &st, d)
+	r.tally.incomplete(d, problems)
 	return err
 }
 
 // dressExisting is dress for what may carry flags that forbid it.
-func (r *restorer) dressExisting(n subject, e *entry, st *posix.Stat, path string) ([]string, error) {
+func (r *restorer) dressExisting(n subject, e *entry, st *posix.Stat, at location) ([]string, error) {
 	if n.isOpen() && (st.Immutable || st.AppendOnly) {
 		have, err := n.attrs()
 		if err == nil && sameAttributes(e, st) && slices.EqualFunc(have, e.xattrs, equalAttr) {
 			return nil, nil
 		}
 		if posix.ClearFlags(n.fd) == nil {
-			r.tally.note(path, "an immutable or append-only flag was taken off")
+			r.tally.note(at.path(), "an immutable or append-only flag was taken off")
 		}
 	}
 	return n.dress(e, *st, false)
@@ -174,7 +174,7 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 	defer r.dirs.done(j.dir)
 	if j.exists && r.sameNode(j, fd) && r.mayKeep(j) {
 		problems, err := closedSubject(fd, j.e.name).dress(&j.e, j.st, false)
-		r.tally.incomplete(j.path(), problems)
+		r.tally.incomplete(j, problems)
 		return err
 	}
 	name := j.e.name
@@ -187,14 +187,14 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 		err = r.change(j.dir, fd, func() error { return r.makeNode(fd, name, &j.e) })
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
-		r.tally.incomplete(j.path(), []string{fmt.Sprintf("cannot be made here: %v", err)})
+		r.tally.incomplete(j, []string{fmt.Sprintf("cannot be made here: %v", err)})
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("make it: %w", err)
 	}
 	problems, err := closedSubject(fd, name).dress(&j.e, posix.Stat{}, true)
-	r.tally.incomplete(j.path(), problems)
+	r.tally.incomplete(j, problems)
 	if err == nil && name != j.e.name {
 		err = r.put(ctx, j, fd, name)
 	}

@@ -49,24 +49,28 @@ func (t *tally) line(path, text string) {
 	}
 }
 
+// A location says where something is below the root. Its words are made only for what is told: in a deep tree paths
+// cost more than all the rest.
+type location interface{ path() string }
+
 // incomplete counts an entry whose content is right but not all of its attributes.
-func (t *tally) incomplete(path string, problems []string) {
+func (t *tally) incomplete(at location, problems []string) {
 	if len(problems) == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unreadable++
-	t.line(path, strings.Join(problems, "; "))
+	t.line(at.path(), strings.Join(problems, "; "))
 }
 
 // marked counts an entry that is restored but was not saved as it should have been.
 func (t *tally) marked(j *job) {
 	switch j.e.mark {
 	case markUnreadable:
-		t.incomplete(j.path(), []string{"was saved without its content"})
+		t.incomplete(j, []string{"was saved without its content"})
 	case markAttributes:
-		t.incomplete(j.path(), []string{"was saved without all of its extended attributes"})
+		t.incomplete(j, []string{"was saved without all of its extended attributes"})
 	case markChanged:
 		t.mu.Lock()
 		t.changed++

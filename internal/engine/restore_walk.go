@@ -184,7 +184,7 @@ func (w *walker) enter(ctx context.Context, parent *targetDir, e *entry) error {
 	w.meter.do(1, 0)
 	if e.mark == markUnreadable {
 		// What was in it is not known, so what is in it stays.
-		w.tally.incomplete(d.path(), []string{"was saved without its entries"})
+		w.tally.incomplete(d, []string{"was saved without its entries"})
 		d.unfinished.Add(1)
 		return w.finishJob(d)
 	}

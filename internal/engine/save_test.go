@@ -27,10 +27,12 @@ import (
 
 const testProject = abaca.ProjectID("project")
 
+func testKey() []byte { return bytes.Repeat([]byte{7}, masterKeyLength) }
+
 // newEngine makes an engine below root, changed by the options, that is closed when the test ends.
 func newEngine(t testing.TB, root string, change ...func(*Config)) *Engine {
 	t.Helper()
-	c := Config{Root: root, MasterKey: bytes.Repeat([]byte{7}, 32), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	c := Config{Root: root, MasterKey: testKey(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	for _, f := range change {
 		f(&c)
 	}
@@ -107,13 +109,19 @@ func plainTree(t testing.TB) string {
 // stockRepository opens a project's repository with nothing but Kopia and the password.
 func stockRepository(t testing.TB, e *Engine, project abaca.ProjectID) repo.DirectRepository {
 	t.Helper()
-	ctx := context.Background()
 	dir := filepath.Join(e.config.Root, dirName(project))
 	wrapped, err := os.ReadFile(filepath.Join(dir, secretFile))
 	must(t, err)
 	password, err := e.keys.unwrap(project, wrapped)
 	must(t, err)
-	st, err := filesystem.New(ctx, &filesystem.Options{Path: filepath.Join(dir, blobDir)}, false)
+	return openStock(t, filepath.Join(dir, blobDir), password)
+}
+
+// openStock opens a repository with nothing but Kopia.
+func openStock(t testing.TB, dir, password string) repo.DirectRepository {
+	t.Helper()
+	ctx := context.Background()
+	st, err := filesystem.New(ctx, &filesystem.Options{Path: dir}, false)
 	must(t, err)
 	info := st.ConnectionInfo()
 	raw, err := json.Marshal(repo.LocalConfig{Storage: &info}) // as repo.Connect would, which takes a second key derivation
@@ -233,7 +241,7 @@ func TestStockKopiaVerifiesAndRestoresWhatWasSaved(t *testing.T) {
 func TestASecondSaveStoresNextToNothing(t *testing.T) {
 	t.Parallel()
 	tree := plainTree(t)
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	e.kernelNow = func() time.Time { return time.Now().Add(time.Minute) } // change times are old enough to be trusted
 	ref, first := mustSave(t, e, tree, "one", "")
 	_, second := mustSave(t, e, tree, "two", ref)
@@ -293,7 +301,7 @@ func TestChangesOfEveryKindAreSeen(t *testing.T) {
 		"everything": func(root string) error { return os.RemoveAll(filepath.Join(root, "d0")) },
 	}
 	tree := plainTree(t)
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, _ := mustSave(t, e, tree, "before", "")
 	r := stockRepository(t, e, testProject)
 	for _, name := range slices.Sorted(maps.Keys(changes)) { // one after the other, as a share's backups are
@@ -322,10 +330,10 @@ func TestADenseRepositoryIsSmallerAndBothKindsAreReadByBothEngines(t *testing.T)
 		name       string
 		first, and []func(*Config)
 	}{{"fast, then dense", nil, []func(*Config){dense}}, {"dense, then fast", []func(*Config){dense}, nil}} {
-		root := t.TempDir()
+		root := newRoot(t, testProject)
 		first := newEngine(t, root, kind.first...)
 		ref, report := mustSave(t, first, tree, "one", "")
-		second := newEngine(t, t.TempDir(), kind.and...)
+		second := newEngine(t, newRoot(t, testProject), kind.and...)
 		_, other := mustSave(t, second, tree, "one", "")
 		if (other.Stored < report.Stored) != (kind.first == nil) {
 			t.Errorf("%s: %d bytes, then %d", kind.name, report.Stored, other.Stored)
@@ -339,7 +347,7 @@ func TestADenseRepositoryIsSmallerAndBothKindsAreReadByBothEngines(t *testing.T)
 func TestASaveUnderAFinishedIDIsThatSave(t *testing.T) {
 	t.Parallel()
 	tree := plainTree(t)
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	ref, _ := mustSave(t, e, tree, "one", "")
 	must(t, os.RemoveAll(filepath.Join(tree, "d0")))
 	again, _ := mustSave(t, e, tree, "one", "")
@@ -355,9 +363,9 @@ func TestDeleteRemovesAllOfAnIDAndNothingElse(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	tree := plainTree(t)
-	e := newEngine(t, t.TempDir())
+	e := newEngine(t, newRoot(t, testProject))
 	must(t, e.Delete(ctx, "nobody", "one"))
-	if entries, _ := os.ReadDir(e.config.Root); len(entries) != 0 {
+	if entries, _ := os.ReadDir(e.config.Root); len(entries) != 1 {
 		t.Error("deleting nothing made a repository")
 	}
 	mustSave(t, e, tree, "one", "")
@@ -372,7 +380,7 @@ func TestDeleteRemovesAllOfAnIDAndNothingElse(t *testing.T) {
 
 func TestAnotherMasterKeyOpensNothing(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
+	root := newRoot(t, testProject)
 	tree := plainTree(t)
 	mustSave(t, newEngine(t, root), tree, "one", "")
 	other := newEngine(t, root, func(c *Config) { c.MasterKey = bytes.Repeat([]byte{8}, 32) })

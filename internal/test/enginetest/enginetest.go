@@ -48,7 +48,9 @@ func Run(t *testing.T, open func(t *testing.T) Engine) {
 }
 
 const (
-	project = abaca.ProjectID("0123456789abcdef")
+	// Project is whose trees the suite saves.
+	Project = abaca.ProjectID("0123456789abcdef")
+
 	share   = abaca.ShareID("b7e2a9a2-8f3b-4a55-9e57-2f2b3a6a3c11")
 )
 
@@ -87,7 +89,7 @@ func (s *suite) plant() string {
 
 func (s *suite) save(root, id string, parent abaca.Ref) (abaca.Ref, abaca.Report) {
 	s.Helper()
-	request := abaca.SaveRequest{Project: project, Share: share, ID: id, Parent: parent}
+	request := abaca.SaveRequest{Project: Project, Share: share, ID: id, Parent: parent}
 	ref, report, err := s.engine.Save(s.Context(), request, s.volume(root), func(abaca.Progress) {})
 	s.must(err)
 	return ref, report
@@ -95,7 +97,7 @@ func (s *suite) save(root, id string, parent abaca.Ref) (abaca.Ref, abaca.Report
 
 func (s *suite) restore(ref abaca.Ref, root string) abaca.Report {
 	s.Helper()
-	report, err := s.engine.Restore(s.Context(), project, ref, s.volume(root), func(abaca.Progress) {})
+	report, err := s.engine.Restore(s.Context(), Project, ref, s.volume(root), func(abaca.Progress) {})
 	s.must(err)
 	return report
 }
@@ -168,7 +170,7 @@ func (s *suite) incremental() {
 	if again.Stored > full.Stored/10+64<<10 {
 		s.Errorf("the first backup stored %d bytes, the second of the same tree %d", full.Stored, again.Stored)
 	}
-	s.must(s.engine.Delete(s.Context(), project, "one"))
+	s.must(s.engine.Delete(s.Context(), Project, "one"))
 	s.restore(second, target)
 	s.equal(source, target)
 }
@@ -225,14 +227,14 @@ func (s *suite) progress() {
 		}
 		last = p
 	}
-	request := abaca.SaveRequest{Project: project, Share: share, ID: "one"}
+	request := abaca.SaveRequest{Project: Project, Share: share, ID: "one"}
 	ref, saved, err := s.engine.Save(s.Context(), request, s.volume(source), check)
 	s.must(err)
 	if last.FilesDone != saved.Files || last.BytesDone != saved.Bytes {
 		s.Errorf("saving %+v ended at %+v", saved, last)
 	}
 	last = abaca.Progress{}
-	_, err = s.engine.Restore(s.Context(), project, ref, s.volume(s.TempDir()), check)
+	_, err = s.engine.Restore(s.Context(), Project, ref, s.volume(s.TempDir()), check)
 	s.must(err)
 	if last.FilesDone != saved.Files || last.BytesDone != saved.Bytes {
 		s.Errorf("restoring %+v ended at %+v", saved, last)

@@ -111,7 +111,7 @@ func (s *suite) swapped() {
 	const rounds = 20
 	broken := 0
 	for range rounds {
-		_, err := s.engine.Restore(s.Context(), project, ref, s.volume(target), func(abaca.Progress) {})
+		_, err := s.engine.Restore(s.Context(), Project, ref, s.volume(target), func(abaca.Progress) {})
 		if err != nil {
 			broken++
 		}
@@ -135,7 +135,7 @@ func (s *suite) brokenOff() {
 		s.must(err)
 		ctx, cancel := context.WithCancel(s.Context())
 		calls := uint64(0)
-		_, err = s.engine.Restore(ctx, project, ref, s.volume(target), func(abaca.Progress) {
+		_, err = s.engine.Restore(ctx, Project, ref, s.volume(target), func(abaca.Progress) {
 			if calls++; calls > round {
 				cancel()
 			}
@@ -200,10 +200,10 @@ func (s *suite) gone() {
 	s.must(torture.Grow(source, 1, 20))
 	ref, _ := s.save(source, "one", "")
 	s.must(os.WriteFile(filepath.Join(target, "mine"), nil, 0o600))
-	s.must(s.engine.Delete(s.Context(), project, "one"))
-	s.must(s.engine.Delete(s.Context(), project, "one"))
+	s.must(s.engine.Delete(s.Context(), Project, "one"))
+	s.must(s.engine.Delete(s.Context(), Project, "one"))
 	for _, r := range []abaca.Ref{ref, "never"} {
-		_, err := s.engine.Restore(s.Context(), project, r, s.volume(target), func(abaca.Progress) {})
+		_, err := s.engine.Restore(s.Context(), Project, r, s.volume(target), func(abaca.Progress) {})
 		if !errors.Is(err, abaca.ErrPermanent) {
 			s.Errorf("restoring %q: %v", r, err)
 		}
