@@ -90,7 +90,7 @@ func TestAfterACrashAtAnyWriteTheNextSaveSucceeds(t *testing.T) {
 	}
 	// On a slow machine more checkpoints fall into the save, and so more writes: a crash at each of them would only repeat the others.
 	crashes := int64(40)
-	if underRace {
+	if !quickKeys {
 		crashes = 8
 	}
 	for writes := int64(0); writes < all; writes += max(1, all/crashes) {

@@ -13,13 +13,16 @@ import (
 	"abaca"
 )
 
+// quickKeys says that opening a repository costs next to nothing.
+const quickKeys = keyDerivation == "testing-only-insecure"
+
 // An emptyRepository is the blobs of one in which nothing was saved yet.
 type emptyRepository struct {
 	password string
 	blobs    fs.FS
 }
 
-// makeEmpty makes the repository that tests start from, once: deriving its key takes seconds under the race detector.
+// makeEmpty makes the repository that tests start from, once: without the tag "testing" deriving its key takes seconds under the race detector.
 var makeEmpty = sync.OnceValues(func() (emptyRepository, error) {
 	root, err := os.MkdirTemp("", "")
 	if err != nil {

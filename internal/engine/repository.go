@@ -191,11 +191,9 @@ func (e *Engine) initialize(ctx context.Context, r *repository, password string,
 		return fmt.Errorf("removing what is left of an unfinished repository: %w", err)
 	}
 	options := &repo.NewRepositoryOptions{
-		// The password is 256 random bits, so nothing is won by the memory that Kopia's default, scrypt, takes to derive a key.
-		FormatBlockKeyDerivationAlgorithm: "pbkdf2-sha256-600000",
-
-		BlockFormat:  format.ContentFormat{Hash: "BLAKE3-256-128", Encryption: "AES256-GCM-HMAC-SHA256"},
-		ObjectFormat: format.ObjectFormat{Splitter: wholeChunks},
+		FormatBlockKeyDerivationAlgorithm: keyDerivation,
+		BlockFormat:                       format.ContentFormat{Hash: "BLAKE3-256-128", Encryption: "AES256-GCM-HMAC-SHA256"},
+		ObjectFormat:                      format.ObjectFormat{Splitter: wholeChunks},
 	}
 	if err := repo.Initialize(ctx, st, options, password); err != nil {
 		return fmt.Errorf("making the repository of project %s: %w", r.project, err)
