@@ -93,7 +93,7 @@ func TestAfterACrashAtAnyWriteTheNextSaveSucceeds(t *testing.T) {
 	if !quickKeys {
 		crashes = 8
 	}
-	for writes := int64(0); writes < all; writes += max(1, all/crashes) {
+	for writes := int64(0); writes < all; writes += (all + crashes - 1) / crashes {
 		t.Run(fmt.Sprintf("after %d writes", writes), func(t *testing.T) {
 			t.Parallel()
 			attempt(t, newRoot(t, testProject), writes)
