@@ -1,0 +1,186 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/content/index"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/snapshot"
+
+	"abaca"
+)
+
+// Kopia keeps many manifests in one content, and reads none of them when one content is damaged. So each finished
+// snapshot's manifest has a copy beside the repository, sealed with the master key since it tells of a tenant's files:
+//
+//	<project>/snapshots/<id>   the manifest
+//	<project>/lost-manifests   says that manifests were lost that had no copies, and that nothing may be collected therefore
+//
+// A copy is written when the manifest is durable, and removed before the manifest is deleted: it never brings back what was deleted.
+const (
+	copiesDir     = "snapshots"
+	lostManifests = "lost-manifests"
+)
+
+func (r *repository) manifestCopy(id string) string {
+	return filepath.Join(r.dir, copiesDir, dirName(abaca.ProjectID(id)))
+}
+
+// sealing is what a manifest's copy is bound to besides the key: its project and its name.
+func sealing(project abaca.ProjectID, name string) []byte {
+	return []byte("abaca manifest\x00" + string(project) + "\x00" + name)
+}
+
+// copyManifest keeps a finished snapshot's manifest.
+func (e *Engine) copyManifest(r *repository, m *snapshot.Manifest) error {
+	path := r.manifestCopy(m.Tags[tagID])
+	if _, err := os.Lstat(path); err == nil {
+		return nil // a finished snapshot does not change
+	}
+	raw, err := json.Marshal(m)
+	if err == nil {
+		err = makeDir(filepath.Dir(path))
+	}
+	if err == nil {
+		err = writeDurably(path, e.keys.seal(raw, sealing(r.project, filepath.Base(path))))
+	}
+	return wrap("keeping a copy of the manifest", err)
+}
+
+// dropCopy removes the copy of a manifest that is about to be deleted.
+func (r *repository) dropCopy(id string) error {
+	path := r.manifestCopy(id)
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	return wrap("removing the copy of the manifest", err)
+}
+
+// refresh makes visible what others have written, and mends what keeps the snapshots from being listed.
+func (e *Engine) refresh(ctx context.Context, r *repository) error {
+	err := r.kopia.Refresh(ctx)
+	if err != nil && ctx.Err() == nil {
+		password, perr := e.password(r, mustExist)
+		if perr == nil {
+			_, perr = e.mend(ctx, r, password)
+		}
+		if err = errors.Join(err, perr); perr == nil {
+			err = r.kopia.Refresh(ctx)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("refreshing the repository: %w", err)
+	}
+	if err = listable(ctx, r.kopia); err == nil || ending(ctx, err) != nil {
+		return err
+	}
+	if merr := e.mendManifests(ctx, r); merr != nil {
+		return errors.Join(err, merr)
+	}
+	return listable(ctx, r.kopia)
+}
+
+// listable fails if a manifest cannot be read, whichever it is.
+func listable(ctx context.Context, r repo.Repository) error {
+	_, err := r.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
+	return wrap("listing the snapshots", err)
+}
+
+// mendManifests takes contents of manifests that cannot be read out of the index, and puts back their snapshots from the copies.
+func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
+	var damaged []content.ID
+	reader := r.kopia.ContentReader()
+	err := reader.IterateContents(ctx, content.IterateOptions{Range: index.PrefixRange(manifest.ContentPrefix)}, func(i content.Info) error {
+		if _, err := reader.GetContent(ctx, i.ContentID); err != nil {
+			if end := ending(ctx, err); end != nil {
+				return end
+			}
+			r.log.Error("manifests are damaged", "content", i.ContentID, "pack", i.PackBlobID, "error", err)
+			damaged = append(damaged, i.ContentID)
+		}
+		return nil
+	})
+	if err != nil || len(damaged) == 0 {
+		return wrap("looking for damaged manifests", err)
+	}
+	// From here to the end maintenance would collect what the lost ones refer to.
+	mark := filepath.Join(r.dir, lostManifests)
+	if err := writeDurably(mark, fmt.Appendf(nil, "Lost were %v.\nNothing is collected until this file is removed.\n", damaged)); err != nil {
+		return fmt.Errorf("noting lost manifests: %w", err)
+	}
+	err = repo.DirectWriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "drop manifests"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
+		for _, id := range damaged {
+			if err := w.ContentManager().DeleteContent(ctx, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("taking damaged manifests out of the index: %w", err)
+	}
+	back, err := e.putBack(ctx, r)
+	if err != nil {
+		return err
+	}
+	r.log.Warn("damaged manifests were put back from their copies", "contents", len(damaged), "snapshots", back)
+	if back == 0 {
+		return nil
+	}
+	return wrap("noting that manifests are back", os.Remove(mark))
+}
+
+// putBack writes the manifests again that have a copy and are missing.
+func (e *Engine) putBack(ctx context.Context, r *repository) (n int, err error) {
+	copies, err := os.ReadDir(filepath.Join(r.dir, copiesDir))
+	if err != nil {
+		return 0, wrap("reading the copies of manifests", ignoreMissing(err))
+	}
+	err = repo.WriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "put back manifests"}, func(ctx context.Context, w repo.RepositoryWriter) error {
+		for _, c := range copies {
+			m, err := e.readCopy(r, c.Name())
+			if err != nil {
+				r.log.Error("the copy of a manifest cannot be used", "name", c.Name(), "error", err)
+				continue
+			}
+			done, _, err := finished(ctx, w, m.Tags[tagID])
+			if err != nil {
+				return err
+			}
+			if done != nil {
+				continue
+			}
+			if _, err := snapshot.SaveSnapshot(ctx, w, m); err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	return n, wrap("putting back manifests", err)
+}
+
+func (e *Engine) readCopy(r *repository, name string) (*snapshot.Manifest, error) {
+	sealed, err := os.ReadFile(filepath.Join(r.dir, copiesDir, name))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := e.keys.unseal(sealed, sealing(r.project, name))
+	if err != nil {
+		return nil, err
+	}
+	m := new(snapshot.Manifest)
+	return m, json.Unmarshal(raw, m)
+}
