@@ -38,7 +38,7 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
 	if _, err := os.Lstat(filepath.Join(r.dir, lostManifests)); err == nil {
 		return fmt.Errorf("nothing is collected for project %s, since manifests were lost; see %s beside its repository", project, lostManifests)
 	}
-	if err := e.guardIndex(ctx, r); err != nil {
+	if err := e.guard(ctx, r); err != nil {
 		return fmt.Errorf("looking after the index of project %s: %w", project, err)
 	}
 	if err := r.maintain(ctx); err != nil {

@@ -183,9 +183,21 @@ func (e *Engine) mendOpen(ctx context.Context, r *repository) (mended bool, err 
 	return mended, nil
 }
 
-// guardIndex keeps maintenance from taking packs for rubbish only because the index that named them is lost.
-func (e *Engine) guardIndex(ctx context.Context, r *repository) error {
+// maintenanceBlob is Kopia's schedule of maintenance, and sessionPrefix that of the marks of writers (repo/maintenance, repo/content).
+const (
+	maintenanceBlob = "kopia.maintenance"
+	sessionPrefix   = "s"
+)
+
+// guard keeps maintenance from taking packs for rubbish only because the index that named them is lost, and from being kept
+// off for good by a damaged schedule or mark of a writer, which nothing else needs: it starts anew without.
+func (e *Engine) guard(ctx context.Context, r *repository) error {
 	due, err := maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
+	if err != nil && ending(ctx, err) == nil {
+		if err = r.quarantine(ctx, e.wrap(r.files), maintenanceBlob); err == nil {
+			due, err = maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
+		}
+	}
 	if err != nil || e.config.Now().Before(due) {
 		return wrap("reading the schedule of maintenance", err)
 	}
@@ -194,7 +206,16 @@ func (e *Engine) guardIndex(ctx context.Context, r *repository) error {
 		return nil //nolint:nilerr // packs that only Kopia reads are left to Kopia
 	}
 	x := &indexReader{blobs: r.kopia.BlobReader(), cipher: newPackCipher(secret)}
-	damaged, err := x.damaged(ctx)
+	marks, err := x.damaged(ctx, sessionPrefix)
+	if err != nil {
+		return err
+	}
+	for _, m := range marks {
+		if err := r.quarantine(ctx, e.wrap(r.files), m.BlobID); err != nil {
+			return err
+		}
+	}
+	damaged, err := x.damaged(ctx, indexPrefixes...)
 	if err != nil {
 		return err
 	}
@@ -202,6 +223,11 @@ func (e *Engine) guardIndex(ctx context.Context, r *repository) error {
 		_, err := e.mendOpen(ctx, r)
 		return err
 	}
+	return r.guardPacks(ctx, x)
+}
+
+// guardPacks adds to the index what packs hold that it does not name at all.
+func (r *repository) guardPacks(ctx context.Context, x *indexReader) error {
 	lock, err := tryLock(filepath.Join(r.dir, maintenanceLock))
 	if err != nil || lock == nil {
 		return wrap("locking out maintenance", err) // or it runs already, and Kopia will say so too

@@ -41,8 +41,8 @@ type indexReader struct {
 
 var errBadIndex = errors.New("not an index")
 
-// blob reads an index blob, whose hash stands in its name. It returns errBadIndex for one that is damaged.
-func (x *indexReader) blob(ctx context.Context, m blob.Metadata) (index.Index, error) {
+// blob reads a whole blob, whose hash stands in its name. It returns errBadIndex for one that is damaged.
+func (x *indexReader) blob(ctx context.Context, m blob.Metadata) ([]byte, error) {
 	name, _, _ := strings.Cut(string(m.BlobID), "-")
 	hash, err := hex.DecodeString(name[max(0, len(name)-2*packIVLength):])
 	if err != nil {
@@ -51,7 +51,7 @@ func (x *indexReader) blob(ctx context.Context, m blob.Metadata) (index.Index, e
 	return x.read(ctx, m.BlobID, 0, m.Length, hash)
 }
 
-func (x *indexReader) read(ctx context.Context, id blob.ID, off, length int64, hash []byte) (index.Index, error) {
+func (x *indexReader) read(ctx context.Context, id blob.ID, off, length int64, hash []byte) ([]byte, error) {
 	if length < packOverhead || length > 1<<31 {
 		return nil, fmt.Errorf("%w: %d bytes", errBadIndex, length)
 	}
@@ -62,6 +62,13 @@ func (x *indexReader) read(ctx context.Context, id blob.ID, off, length int64, h
 	plain, err := x.cipher.unseal(x.buf.b, hash)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBadIndex, err)
+	}
+	return plain, nil
+}
+
+func openIndex(plain []byte, err error) (index.Index, error) {
+	if err != nil {
+		return nil, err
 	}
 	ndx, err := index.Open(plain, nil, func() int { return packOverhead })
 	if err != nil {
@@ -109,15 +116,15 @@ func (x *indexReader) pack(ctx context.Context, m blob.Metadata) (index.Index, e
 	if at > uint64(m.Length) || size64 > uint64(m.Length)-at {
 		return nil, fmt.Errorf("%w: beyond the end", errBadIndex)
 	}
-	return x.read(ctx, m.BlobID, int64(at), int64(size64), hash)
+	return openIndex(x.read(ctx, m.BlobID, int64(at), int64(size64), hash))
 }
 
-// damaged returns the index blobs that are there but cannot be decrypted.
-func (x *indexReader) damaged(ctx context.Context) (found []blob.Metadata, err error) {
-	for _, prefix := range indexPrefixes {
+// damaged returns the blobs that are there but cannot be decrypted.
+func (x *indexReader) damaged(ctx context.Context, prefixes ...blob.ID) (found []blob.Metadata, err error) {
+	for _, prefix := range prefixes {
 		all, err := listBlobs(ctx, x.blobs, prefix)
 		if err != nil {
-			return nil, fmt.Errorf("listing the index: %w", err)
+			return nil, fmt.Errorf("listing blobs %v: %w", prefix, err)
 		}
 		for _, m := range all {
 			_, err := x.blob(ctx, m)
@@ -126,7 +133,7 @@ func (x *indexReader) damaged(ctx context.Context) (found []blob.Metadata, err e
 			case errors.Is(err, errBadIndex):
 				found = append(found, m)
 			default:
-				return nil, fmt.Errorf("reading the index: %w", err)
+				return nil, fmt.Errorf("reading blob %v: %w", m.BlobID, err)
 			}
 		}
 	}
@@ -196,7 +203,7 @@ func (x *indexReader) active(ctx context.Context, r repo.DirectRepository) (inde
 	}
 	var known index.Merged
 	for _, m := range blobs {
-		ndx, err := x.blob(ctx, m.Metadata)
+		ndx, err := openIndex(x.blob(ctx, m.Metadata))
 		if err != nil {
 			return nil, fmt.Errorf("reading the index: %w", err)
 		}
@@ -254,7 +261,7 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 	defer lock.Close()
 	st := e.wrap(r.files)
 	x := &indexReader{blobs: st, cipher: newPackCipher(secret)}
-	damaged, err := x.damaged(ctx)
+	damaged, err := x.damaged(ctx, indexPrefixes...)
 	if err != nil {
 		return false, err
 	}

@@ -218,7 +218,7 @@ func (v *verifier) checkIndex(ctx context.Context) error {
 		return nil //nolint:nilerr // what only Kopia reads is left to Kopia
 	}
 	x := &indexReader{blobs: v.repository.kopia.BlobReader(), cipher: newPackCipher(secret)}
-	damaged, err := x.damaged(ctx)
+	damaged, err := x.damaged(ctx, indexPrefixes...)
 	if err == nil && len(damaged) > 0 {
 		_, err = v.engine.mendOpen(ctx, v.repository)
 	}
