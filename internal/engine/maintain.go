@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/maintenance"
@@ -35,7 +33,7 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(r.dir, lostManifests)); err == nil {
+	if r.marked(lostManifests) {
 		return fmt.Errorf("nothing is collected for project %s, since manifests were lost; see %s beside its repository", project, lostManifests)
 	}
 	if err := e.guard(ctx, r); err != nil {

@@ -62,7 +62,7 @@ func readBlob(ctx context.Context, from blob.Reader, id blob.ID) ([]byte, error)
 	if m.Length == 0 {
 		return nil, nil
 	}
-	var buf rangeBuffer
+	buf := exactBuffer(m.Length)
 	err = buf.fetch(ctx, from, id, 0, m.Length)
 	return buf.b, err
 }

@@ -55,7 +55,7 @@ func (x *indexReader) read(ctx context.Context, id blob.ID, off, length int64, h
 	if length < packOverhead || length > 1<<31 {
 		return nil, fmt.Errorf("%w: %d bytes", errBadIndex, length)
 	}
-	x.buf = rangeBuffer{} // an index keeps what it is made from
+	x.buf = exactBuffer(length) // an index keeps what it is made from
 	if err := x.buf.fetch(ctx, x.blobs, id, off, length); err != nil {
 		return nil, err
 	}
@@ -65,6 +65,9 @@ func (x *indexReader) read(ctx context.Context, id blob.ID, off, length int64, h
 	}
 	return plain, nil
 }
+
+// exactBuffer holds no more than it is made for.
+func exactBuffer(length int64) rangeBuffer { return rangeBuffer{b: make([]byte, 0, length)} }
 
 func openIndex(plain []byte, err error) (index.Index, error) {
 	if err != nil {
@@ -84,7 +87,7 @@ func (x *indexReader) pack(ctx context.Context, m blob.Metadata) (index.Index, e
 	if n < 6 {
 		return nil, fmt.Errorf("%w: %d bytes", errBadIndex, m.Length)
 	}
-	x.buf = rangeBuffer{}
+	x.buf = exactBuffer(n)
 	if err := x.buf.fetch(ctx, x.blobs, m.BlobID, m.Length-n, n); err != nil {
 		return nil, err
 	}
@@ -151,6 +154,9 @@ func listBlobs(ctx context.Context, from blob.Reader, prefix blob.ID) (all []blo
 // recoverIndex adds to the index what packs say of themselves and the index does not know. Packs that the index names
 // somewhere are believed to be known, unless all are asked for, as they must be once an index blob is known to be lost.
 func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, all bool) (entries int, err error) {
+	if err := r.Refresh(ctx); err != nil {
+		return 0, fmt.Errorf("reading the index: %w", err)
+	}
 	known, err := x.active(ctx, r)
 	if err != nil {
 		return 0, err

@@ -21,13 +21,15 @@ import (
 // Kopia keeps many manifests in one content, and reads none of them when one content is damaged. So each finished
 // snapshot's manifest has a copy beside the repository, sealed with the master key since it tells of a tenant's files:
 //
-//	<project>/snapshots/<id>   the manifest
-//	<project>/lost-manifests   says that manifests were lost that had no copies, and that nothing may be collected therefore
+//	<project>/snapshots/<id>     the manifest
+//	<project>/manifests.mending  is there while lost manifests are put back, so that a crash does not end that
+//	<project>/manifests.lost     says that some perhaps were not, since copies were lost too; nothing is collected while it is there
 //
 // A copy is written when the manifest is durable, and removed before the manifest is deleted: it never brings back what was deleted.
 const (
-	copiesDir     = "snapshots"
-	lostManifests = "lost-manifests"
+	copiesDir        = "snapshots"
+	mendingManifests = "manifests.mending"
+	lostManifests    = "manifests.lost"
 )
 
 func (r *repository) manifestCopy(id string) string {
@@ -83,7 +85,8 @@ func (e *Engine) refresh(ctx context.Context, r *repository) error {
 	if err != nil {
 		return fmt.Errorf("refreshing the repository: %w", err)
 	}
-	if err = listable(ctx, r.kopia); err == nil || ending(ctx, err) != nil {
+	err = listable(ctx, r.kopia)
+	if err == nil && !r.marked(mendingManifests) || err != nil && ending(ctx, err) != nil {
 		return err
 	}
 	if merr := e.mendManifests(ctx, r); merr != nil {
@@ -100,25 +103,19 @@ func listable(ctx context.Context, r repo.Repository) error {
 
 // mendManifests takes contents of manifests that cannot be read out of the index, and puts back their snapshots from the copies.
 func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
-	var damaged []content.ID
-	reader := r.kopia.ContentReader()
-	err := reader.IterateContents(ctx, content.IterateOptions{Range: index.PrefixRange(manifest.ContentPrefix)}, func(i content.Info) error {
-		if _, err := reader.GetContent(ctx, i.ContentID); err != nil {
-			if end := ending(ctx, err); end != nil {
-				return end
-			}
-			r.log.Error("manifests are damaged", "content", i.ContentID, "pack", i.PackBlobID, "error", err)
-			damaged = append(damaged, i.ContentID)
-		}
-		return nil
-	})
-	if err != nil || len(damaged) == 0 {
+	lock, err := lockExclusively(ctx, filepath.Join(r.dir, maintenanceLock))
+	if err != nil {
+		return fmt.Errorf("locking out maintenance: %w", err)
+	}
+	defer lock.Close()
+	damaged, err := r.damagedManifests(ctx)
+	if err != nil || len(damaged) == 0 && !r.marked(mendingManifests) {
 		return wrap("looking for damaged manifests", err)
 	}
 	// From here to the end maintenance would collect what the lost ones refer to.
-	mark := filepath.Join(r.dir, lostManifests)
-	if err := writeDurably(mark, fmt.Appendf(nil, "Lost were %v.\nNothing is collected until this file is removed.\n", damaged)); err != nil {
-		return fmt.Errorf("noting lost manifests: %w", err)
+	mending := filepath.Join(r.dir, mendingManifests)
+	if err := writeDurably(mending, nil); err != nil {
+		return fmt.Errorf("noting that manifests are mended: %w", err)
 	}
 	err = repo.DirectWriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "drop manifests"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
 		for _, id := range damaged {
@@ -131,28 +128,56 @@ func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
 	if err != nil {
 		return fmt.Errorf("taking damaged manifests out of the index: %w", err)
 	}
-	back, err := e.putBack(ctx, r)
+	back, complete, err := e.putBack(ctx, r)
 	if err != nil {
-		return err
+		return fmt.Errorf("putting back manifests: %w", err)
 	}
-	r.log.Warn("damaged manifests were put back from their copies", "contents", len(damaged), "snapshots", back)
-	if back == 0 {
-		return nil
+	r.log.Warn("damaged manifests were put back from their copies", "contents", len(damaged), "snapshots", back, "complete", complete)
+	if !complete {
+		const text = "Manifests of backups were damaged, and not all had copies. What they refer to is kept until this file is removed.\n"
+		if err := writeDurably(filepath.Join(r.dir, lostManifests), []byte(text)); err != nil {
+			return fmt.Errorf("noting lost manifests: %w", err)
+		}
 	}
-	return wrap("noting that manifests are back", os.Remove(mark))
+	return wrap("noting that manifests are mended", errors.Join(os.Remove(mending), syncDir(r.dir)))
 }
 
-// putBack writes the manifests again that have a copy and are missing.
-func (e *Engine) putBack(ctx context.Context, r *repository) (n int, err error) {
+// marked reports whether a file of this name says something of the repository.
+func (r *repository) marked(name string) bool {
+	_, err := os.Lstat(filepath.Join(r.dir, name))
+	return err == nil
+}
+
+// damagedManifests returns the contents of manifests that cannot be read.
+func (r *repository) damagedManifests(ctx context.Context) (damaged []content.ID, err error) {
+	reader := r.kopia.ContentReader()
+	all := content.IterateOptions{Range: index.PrefixRange(manifest.ContentPrefix)}
+	err = reader.IterateContents(ctx, all, func(i content.Info) error {
+		if _, err := reader.GetContent(ctx, i.ContentID); err != nil {
+			if end := ending(ctx, err); end != nil {
+				return end
+			}
+			r.log.Error("manifests are damaged", "content", i.ContentID, "pack", i.PackBlobID, "error", err)
+			damaged = append(damaged, i.ContentID)
+		}
+		return nil
+	})
+	return damaged, err
+}
+
+// putBack writes the manifests again that have a copy and are missing. It is complete if there are copies, and all can be read.
+func (e *Engine) putBack(ctx context.Context, r *repository) (n int, complete bool, err error) {
 	copies, err := os.ReadDir(filepath.Join(r.dir, copiesDir))
 	if err != nil {
-		return 0, wrap("reading the copies of manifests", ignoreMissing(err))
+		return 0, false, ignoreMissing(err)
 	}
+	complete = len(copies) > 0
 	err = repo.WriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "put back manifests"}, func(ctx context.Context, w repo.RepositoryWriter) error {
 		for _, c := range copies {
 			m, err := e.readCopy(r, c.Name())
 			if err != nil {
 				r.log.Error("the copy of a manifest cannot be used", "name", c.Name(), "error", err)
+				complete = false
 				continue
 			}
 			done, _, err := finished(ctx, w, m.Tags[tagID])
@@ -169,7 +194,7 @@ func (e *Engine) putBack(ctx context.Context, r *repository) (n int, err error) 
 		}
 		return nil
 	})
-	return n, wrap("putting back manifests", err)
+	return n, complete, err
 }
 
 func (e *Engine) readCopy(r *repository, name string) (*snapshot.Manifest, error) {

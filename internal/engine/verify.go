@@ -126,12 +126,17 @@ func (v *verifier) trees(ctx context.Context, refs []abaca.Ref) (trees []*verifi
 		return nil, err
 	}
 	seen := map[abaca.Ref]bool{}
+	looked := false
 	for _, ref := range refs {
 		if seen[ref] {
 			continue
 		}
 		seen[ref] = true
-		m, err := v.engine.find(ctx, v.repository, ref)
+		m, _, err := finished(ctx, v.repository.kopia, string(ref))
+		if m == nil && err == nil && !looked {
+			looked = true // for its manifest, where the index that named it may be lost
+			m, err = v.engine.find(ctx, v.repository, ref)
+		}
 		if err != nil {
 			return nil, err
 		}
