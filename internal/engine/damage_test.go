@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/content/index"
+	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/object"
 
 	"abaca"
@@ -453,5 +455,45 @@ func TestDamagedShardingParametersAreWrittenAnew(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(root, dirName(testProject), blobDir, ".shards"), []byte(raw), 0o600))
 			s.check(t, root, nil)
 		})
+	}
+}
+
+func TestMendingThatDiesAnywhereIsCompletedByTheNext(t *testing.T) {
+	t.Parallel()
+	s := newSpecimen(t)
+	damaged := s.copied(t)
+	for id := range s.contents {
+		if i := s.contents[id]; s.roles[id] == "manifests" {
+			spoil(t, damaged, i.PackBlobID, flip(int64(i.PackOffset)+20))
+		}
+	}
+	for id := range blobPaths(t, damaged) {
+		if strings.HasPrefix(string(id), "xn") {
+			spoil(t, damaged, id, flip(60))
+		}
+	}
+	spoil(t, damaged, format.KopiaRepositoryBlobID, nil)
+	died := 0
+	for writes, more := int64(0), true; more; writes++ {
+		root := t.TempDir()
+		must(t, os.CopyFS(root, os.DirFS(damaged)))
+		var left atomic.Int64
+		left.Store(writes)
+		dying := newEngine(t, root, func(c *Config) {
+			c.Wrap = func(st blob.Storage) blob.Storage { return dyingStorage{st, &left} }
+		})
+		_, err := dying.Verify(context.Background(), testProject, s.refs, everything, nil)
+		if more = left.Load() < 0; more != errors.Is(err, errKilled) {
+			t.Fatalf("after %d writes: %v", writes, err)
+		}
+		if more {
+			died++
+		}
+		e := newEngine(t, root)
+		s.mustBeSound(t, e)
+		mustEqual(t, s.sources["two"], restored(t, e, "two"))
+	}
+	if died < 5 {
+		t.Errorf("only %d mends died", died)
 	}
 }
