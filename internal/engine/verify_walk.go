@@ -111,6 +111,7 @@ func (w *treeWalk) entries(ctx context.Context, at *place, id object.ID, reached
 	}
 	*sum = totals{dirs: 1}
 	sound = true
+	var said totals // by the object itself
 	var subdirs []entry
 	for last := false; !last; {
 		subdirs = subdirs[:0]
@@ -120,10 +121,8 @@ func (w *treeWalk) entries(ctx context.Context, at *place, id object.ID, reached
 		}
 		sound = sound && good
 		if last {
-			if *sum != decoder.totals {
-				return false, fmt.Errorf("%w: directory %v sums up to %+v instead of %+v", errDamaged, id, *sum, decoder.totals)
-			}
-			reader.Close() // trees may be deep; closing twice does no harm
+			said = decoder.totals
+			reader.Close() // trees may be deep, so no buffers are kept on the way down; closing twice does no harm
 			decoder = nil
 		}
 		for i := range subdirs {
@@ -135,6 +134,9 @@ func (w *treeWalk) entries(ctx context.Context, at *place, id object.ID, reached
 			sound = sound && good
 			reached.count(e)
 		}
+	}
+	if *sum != said {
+		return false, fmt.Errorf("%w: directory %v sums up to %+v instead of %+v", errDamaged, id, *sum, said)
 	}
 	return sound, nil
 }
