@@ -135,5 +135,8 @@ func (d *chunkDecoder) next() (ref chunkRef, err error) {
 		}
 	})
 	p.end()
+	if p.err == nil && ref.object == object.EmptyID {
+		p.fail("a chunk has no object")
+	}
 	return ref, p.err
 }
