@@ -51,7 +51,7 @@ const (
 	// Project is whose trees the suite saves.
 	Project = abaca.ProjectID("0123456789abcdef")
 
-	share   = abaca.ShareID("b7e2a9a2-8f3b-4a55-9e57-2f2b3a6a3c11")
+	share = abaca.ShareID("b7e2a9a2-8f3b-4a55-9e57-2f2b3a6a3c11")
 )
 
 type suite struct {
