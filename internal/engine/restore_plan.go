@@ -92,11 +92,7 @@ func (p *planner) flush(ctx context.Context) error {
 	}
 	sortPieces(p.pieces)
 	for rest := p.pieces; len(rest) > 0; {
-		n, bytes := 0, int64(0)
-		for n < len(rest) && n < batchPieces && (n == 0 || bytes+rest[n].length <= batchBytes) {
-			bytes += rest[n].length
-			n++
-		}
+		n := batchLength(rest)
 		if err := p.send(ctx, task{pieces: rest[:n:n]}); err != nil {
 			return err
 		}
@@ -104,6 +100,16 @@ func (p *planner) flush(ctx context.Context) error {
 	}
 	p.pieces, p.bytes = make([]piece, 0, len(p.pieces)), 0 // the workers have the old ones
 	return nil
+}
+
+// batchLength returns how many of the pieces a worker gets at once.
+func batchLength(pieces []piece) (n int) {
+	bytes := int64(0)
+	for n < len(pieces) && n < batchPieces && (n == 0 || bytes+pieces[n].length <= batchBytes) {
+		bytes += pieces[n].length
+		n++
+	}
+	return n
 }
 
 // sortPieces sorts by where pieces lie, so that packs are read from front to back.
