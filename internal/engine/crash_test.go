@@ -234,10 +234,13 @@ func TestAHalfMadeRepositoryIsCompleted(t *testing.T) {
 func TestALostKeyOrFormatIsNeverPaperedOver(t *testing.T) {
 	t.Parallel()
 	tree := plainTree(t)
-	for _, lost := range []string{secretFile, filepath.Join(blobDir, format.KopiaRepositoryBlobID+".f")} {
+	blob := string(format.KopiaRepositoryBlobID)
+	for _, lost := range [][]string{{secretFile}, {filepath.Join(blobDir, blob+".f"), blob + copySuffix}} {
 		root := t.TempDir()
 		mustSave(t, newEngine(t, root), tree, "one", "")
-		must(t, os.Remove(filepath.Join(root, dirName(testProject), lost)))
+		for _, name := range lost {
+			must(t, os.Remove(filepath.Join(root, dirName(testProject), name)))
+		}
 		_, _, err := newEngine(t, root).Save(context.Background(), request("two", ""), volumeOf(t, tree), nil)
 		if !errors.Is(err, abaca.ErrPermanent) {
 			t.Errorf("without %s: %v", lost, err)

@@ -93,5 +93,11 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 		return err
 	}
 	defer unlock()
+	if err := e.refresh(ctx, r); err != nil {
+		return err
+	}
+	if err := r.dropCopy(id); err != nil {
+		return err
+	}
 	return r.deleteSnapshots(ctx, id)
 }

@@ -30,6 +30,15 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
 		return err
 	}
 	defer release()
+	if err := e.refresh(ctx, r); err != nil {
+		return err
+	}
+	if r.marked(lostManifests) {
+		return fmt.Errorf("nothing is collected for project %s, since manifests were lost; see %s beside its repository", project, lostManifests)
+	}
+	if err := e.guard(ctx, r); err != nil {
+		return fmt.Errorf("looking after the index of project %s: %w", project, err)
+	}
 	if err := r.maintain(ctx); err != nil {
 		return fmt.Errorf("maintaining the repository of project %s: %w", project, err)
 	}
@@ -37,9 +46,6 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
 }
 
 func (r *repository) maintain(ctx context.Context) error {
-	if err := r.kopia.Refresh(ctx); err != nil {
-		return err
-	}
 	if err := checkManifests(ctx, r.kopia); err != nil {
 		return err
 	}

@@ -29,6 +29,8 @@ import (
 //	<project>/connection.json  what Kopia calls its configuration file; holds nothing secret and can be lost
 //	<project>/lock             locked while the repository is made
 //	<project>/repository/      Kopia's blobs, in the layout of its "filesystem" storage
+//	<project>/kopia.*.copy     copies of the two blobs without which nothing else can be read
+//	<project>/quarantine/      damaged blobs in whose place others were put, if there ever were any
 //
 // The order of writes is: directory, secret, connection, Kopia's blobcfg blob, Kopia's format blob. The repository
 // exists once the last is there; until then nothing has been saved, and the next call goes on where a crash stopped it.
@@ -174,6 +176,11 @@ func (e *Engine) initialize(ctx context.Context, r *repository, password string,
 	if !errors.Is(err, blob.ErrBlobNotFound) {
 		return fmt.Errorf("looking for the repository of project %s: %w", r.project, err)
 	}
+	if _, mended, err := e.mendFormat(ctx, r, st, password); mended {
+		return nil
+	} else if ctx.Err() != nil {
+		return err
+	}
 	if d == mustExist {
 		return errNoRepository
 	}
@@ -210,10 +217,10 @@ func (e *Engine) wrap(st blob.Storage) blob.Storage {
 	return e.config.Wrap(st)
 }
 
-// connect opens the repository. Kopia reads its connection from a file, so one is written; the caches stay off,
-// because the content cache costs several times what it saves on local storage.
+// connect opens the repository, and mends what keeps it from being opened if that can be done. Kopia reads its connection
+// from a file, so one is written; the caches stay off, because the content cache costs several times what it saves on
+// local storage.
 func (e *Engine) connect(ctx context.Context, r *repository, password string) error {
-	connection := filepath.Join(r.dir, connectionFile)
 	st := e.wrap(r.files)
 	info := st.ConnectionInfo()
 	raw, err := json.Marshal(repo.LocalConfig{
@@ -225,54 +232,81 @@ func (e *Engine) connect(ctx context.Context, r *repository, password string) er
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(connection, raw); err != nil {
+	if err := writeDurably(filepath.Join(r.dir, connectionFile), raw); err != nil {
 		return err
 	}
-	// What Kopia keeps from this context must outlive the operation that happens to open the repository first.
-	ctx = withStorage(context.WithoutCancel(ctx), st)
-	opened, err := repo.Open(ctx, connection, password, &repo.Options{
-		TimeNowFunc:          e.config.Now,
-		DisableRepositoryLog: true,
-		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { r.log.Error("repository failed", "error", err) },
-	})
+	r.kopia, err = e.open(ctx, r, st, password)
+	if err != nil && ctx.Err() == nil {
+		mended, merr := e.mend(ctx, r, password)
+		if mended && merr == nil {
+			r.kopia, err = e.open(ctx, r, st, password)
+		} else {
+			err = errors.Join(err, merr)
+		}
+	}
 	if errors.Is(err, repo.ErrInvalidPassword) {
 		return fmt.Errorf("%w (%w)", err, abaca.ErrPermanent)
 	}
 	if err != nil {
 		return err
 	}
+	if err := r.copyFormat(ctx, st); err != nil {
+		r.log.Error("the repository's format has no copy", "error", err)
+	}
+	return nil
+}
+
+// open opens the repository that is in a storage.
+func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, password string) (repo.DirectRepository, error) {
+	// What Kopia keeps from this context must outlive the operation that happens to open the repository first.
+	ctx = withStorage(context.WithoutCancel(ctx), st)
+	opened, err := repo.Open(ctx, filepath.Join(r.dir, connectionFile), password, &repo.Options{
+		TimeNowFunc:          e.config.Now,
+		DisableRepositoryLog: true,
+		DoNotWaitForUpgrade:  true,
+		OnFatalError:         func(err error) { r.log.Error("repository failed", "error", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
 	direct, ok := opened.(repo.DirectRepository)
 	if !ok {
-		return errors.Join(errors.New("not a direct repository"), opened.Close(ctx))
+		return nil, errors.Join(errors.New("not a direct repository"), opened.Close(ctx))
 	}
-	r.kopia = direct
-	return nil
+	return direct, nil
 }
 
 func (r *repository) close(ctx context.Context) error { return r.kopia.Close(ctx) }
 
 // lockExclusively waits for the lock on a file, which ends when the file is closed or the process dies.
 func lockExclusively(ctx context.Context, path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, err
+		f, err := tryLock(path)
+		if f != nil || err != nil {
+			return f, err
 		}
 		// flock cannot be interrupted by a context, and making a repository takes well under a second.
 		select {
 		case <-ctx.Done():
-			f.Close()
 			return nil, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// tryLock takes the lock on a file; nil means that another has it.
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+		return nil, nil
+	}
+	return nil, err
 }

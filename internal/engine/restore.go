@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/object"
+	"github.com/kopia/kopia/snapshot"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -44,10 +45,10 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 		return abaca.Report{}, err
 	}
 	defer release()
-	if err := r.kopia.Refresh(ctx); err != nil {
-		return abaca.Report{}, fmt.Errorf("refresh the repository: %w", err)
+	if err := e.refresh(ctx, r); err != nil {
+		return abaca.Report{}, err
 	}
-	m, _, err := finished(ctx, r.kopia, string(ref))
+	m, err := e.find(ctx, r, ref)
 	if err != nil {
 		return abaca.Report{}, err
 	}
@@ -59,12 +60,32 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 	progress.find(said.Files, said.Bytes)
 	stop := progress.tell(ctx, report)
 	result, err := r.restore(ctx, int(vol.Root.Fd()), m.RootEntry.ObjectID, progress)
+	if errors.Is(err, abaca.ErrPermanent) { // something is missing or damaged, and perhaps that is only the index
+		if mended, merr := e.mendOpen(ctx, r); merr != nil {
+			r.log.Error("the index cannot be mended", "error", merr)
+		} else if mended {
+			result, err = r.restore(ctx, int(vol.Root.Fd()), m.RootEntry.ObjectID, progress)
+		}
+	}
 	stop()
 	result.Files, result.Bytes = said.Files, said.Bytes
 	if err != nil {
 		return result, fmt.Errorf("restore %s: %w", ref, err)
 	}
 	return result, nil
+}
+
+// find returns the finished snapshot of a ref, looking for it where the index may be lost if it is not there; nil for none.
+func (e *Engine) find(ctx context.Context, r *repository, ref abaca.Ref) (*snapshot.Manifest, error) {
+	m, _, err := finished(ctx, r.kopia, string(ref))
+	if m != nil || err != nil {
+		return m, err
+	}
+	if mended, merr := e.mendOpen(ctx, r); merr != nil || !mended {
+		return nil, merr
+	}
+	m, _, err = finished(ctx, r.kopia, string(ref))
+	return m, err
 }
 
 // restore runs a restore, and a second time when the share was full and removing what will not stay has made room.

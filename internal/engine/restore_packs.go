@@ -57,9 +57,11 @@ func packSecret(f *format.Manager) ([]byte, error) {
 
 func newPackCipher(secret []byte) *packCipher { return &packCipher{mac: hmac.New(sha256.New, secret)} }
 
-// open decrypts b in place.
-func (c *packCipher) open(b []byte, id content.ID) ([]byte, error) {
-	iv := id.Hash()
+// open decrypts a content in place.
+func (c *packCipher) open(b []byte, id content.ID) ([]byte, error) { return c.unseal(b, id.Hash()) }
+
+// unseal decrypts in place what has the given hash.
+func (c *packCipher) unseal(b, iv []byte) ([]byte, error) {
 	if len(iv) < packIVLength || len(b) < packOverhead {
 		return nil, errors.New("too short to be a content")
 	}

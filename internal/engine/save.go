@@ -37,15 +37,15 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		return "", abaca.Report{}, err
 	}
 	defer unlock()
-	if err := r.kopia.Refresh(ctx); err != nil {
-		return "", abaca.Report{}, fmt.Errorf("refreshing the repository: %w", err)
+	if err := e.refresh(ctx, r); err != nil {
+		return "", abaca.Report{}, err
 	}
 	done, _, err := finished(ctx, r.kopia, req.ID)
 	if err != nil {
 		return "", abaca.Report{}, err
 	}
 	if done != nil {
-		return abaca.Ref(req.ID), reportOf(done), nil
+		return abaca.Ref(req.ID), reportOf(done), e.copyManifest(r, done)
 	}
 	result, err := e.save(ctx, r, req, vol, report, true)
 	if errors.Is(err, errPrevious) {
@@ -137,7 +137,7 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 		return abaca.Report{}, err
 	}
 	result.Stored = w.stored.Load()
-	return result, nil
+	return result, e.copyManifest(r, m)
 }
 
 // newWriter begins a write session. Nothing of it is seen by others until it is flushed.

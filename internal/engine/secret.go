@@ -44,22 +44,32 @@ func additional(project abaca.ProjectID) []byte {
 }
 
 func (k keyring) wrap(project abaca.ProjectID, password string) []byte {
-	out := make([]byte, 1+k.aead.NonceSize(), 128)
-	out[0] = wrapVersion
-	rand.Read(out[1:])
-	return k.aead.Seal(out, out[1:], []byte(password), additional(project))
+	return k.seal([]byte(password), additional(project))
 }
 
 func (k keyring) unwrap(project abaca.ProjectID, wrapped []byte) (string, error) {
+	password, err := k.unseal(wrapped, additional(project))
+	return string(password), err
+}
+
+// seal encrypts what is then bound to the additional data; it is laid out as a wrapped password is.
+func (k keyring) seal(plain, additional []byte) []byte {
+	out := make([]byte, 1+k.aead.NonceSize(), 1+k.aead.NonceSize()+len(plain)+k.aead.Overhead())
+	out[0] = wrapVersion
+	rand.Read(out[1:])
+	return k.aead.Seal(out, out[1:], plain, additional)
+}
+
+func (k keyring) unseal(sealed, additional []byte) ([]byte, error) {
 	n := 1 + k.aead.NonceSize()
-	if len(wrapped) < n || wrapped[0] != wrapVersion {
-		return "", errWrongKey
+	if len(sealed) < n || sealed[0] != wrapVersion {
+		return nil, errWrongKey
 	}
-	password, err := k.aead.Open(nil, wrapped[1:n], wrapped[n:], additional(project))
+	plain, err := k.aead.Open(nil, sealed[1:n], sealed[n:], additional)
 	if err != nil {
-		return "", errWrongKey
+		return nil, errWrongKey
 	}
-	return string(password), nil
+	return plain, nil
 }
 
 func newPassword() string {

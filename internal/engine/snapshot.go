@@ -136,9 +136,6 @@ func manifests(ctx context.Context, r repo.Repository, id string) ([]*snapshot.M
 
 // deleteSnapshots removes the manifests of all that was saved under id; maintenance then finds what nothing refers to.
 func (r *repository) deleteSnapshots(ctx context.Context, id string) error {
-	if err := r.kopia.Refresh(ctx); err != nil {
-		return fmt.Errorf("looking for the snapshot %s: %w", id, err)
-	}
 	found, err := r.kopia.FindManifests(ctx, snapshotLabels(id))
 	if err != nil {
 		return fmt.Errorf("looking for the snapshot %s: %w", id, err)

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -34,9 +36,13 @@ type pather interface {
 }
 
 func openFileStorage(ctx context.Context, root string, now func() time.Time) (*fileStorage, error) {
+	shards := []int{1, 3}
+	if err := checkSharding(root, shards); err != nil {
+		return nil, err
+	}
 	st, err := filesystem.New(context.WithoutCancel(ctx), &filesystem.Options{
 		Path:    root,
-		Options: sharded.Options{DirectoryShards: []int{1, 3}},
+		Options: sharded.Options{DirectoryShards: shards},
 	}, true)
 	if err != nil {
 		return nil, err
@@ -46,6 +52,24 @@ func openFileStorage(ctx context.Context, root string, now func() time.Time) (*f
 		return nil, errors.New("the storage does not tell where its blobs are")
 	}
 	return &fileStorage{Storage: st, paths: paths, root: root, now: now, durable: map[string]bool{root: true}}, nil
+}
+
+// checkSharding puts right the file that tells Kopia in which directories blobs are, which is always the same here: damaged it
+// would make all of them disappear.
+func checkSharding(root string, shards []int) error {
+	path := filepath.Join(root, sharded.ParametersFile)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // Kopia writes it
+	}
+	if err != nil {
+		return err
+	}
+	var want bytes.Buffer
+	if err := sharded.DefaultParameters(shards).Save(&want); err != nil || bytes.Equal(raw, want.Bytes()) {
+		return err
+	}
+	return writeDurably(path, want.Bytes())
 }
 
 // PutBlob writes a blob and makes its name durable.

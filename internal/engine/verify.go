@@ -43,7 +43,7 @@ func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []aba
 		return nil, err
 	}
 	defer release()
-	v := newVerifier(r, slice)
+	v := newVerifier(e, r, slice)
 	stop := v.meter.tell(ctx, report)
 	found, err := v.verify(ctx, refs)
 	stop()
@@ -119,16 +119,24 @@ func (v *verifier) verify(ctx context.Context, refs []abaca.Ref) (map[abaca.Ref]
 
 // trees finds the snapshots of refs, of each once.
 func (v *verifier) trees(ctx context.Context, refs []abaca.Ref) (trees []*verifiedTree, err error) {
-	if err := v.repository.kopia.Refresh(ctx); err != nil {
-		return nil, fmt.Errorf("refresh the repository: %w", err)
+	if err := v.engine.refresh(ctx, v.repository); err != nil {
+		return nil, err
+	}
+	if err := v.checkIndex(ctx); err != nil {
+		return nil, err
 	}
 	seen := map[abaca.Ref]bool{}
+	looked := false
 	for _, ref := range refs {
 		if seen[ref] {
 			continue
 		}
 		seen[ref] = true
 		m, _, err := finished(ctx, v.repository.kopia, string(ref))
+		if m == nil && err == nil && !looked {
+			looked = true // for its manifest, where the index that named it may be lost
+			m, err = v.engine.find(ctx, v.repository, ref)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -176,8 +184,8 @@ func (v *verifier) suspects(trees []*verifiedTree) (suspects []*verifiedTree) {
 
 // lookAgain goes through trees again, with an index and packs that are looked at anew, and names what is damaged still.
 func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) error {
-	if err := v.repository.kopia.Refresh(ctx); err != nil {
-		return fmt.Errorf("refresh the repository: %w", err)
+	if _, err := v.engine.mendOpen(ctx, v.repository); err != nil {
+		return err
 	}
 	v.forget()
 	for _, t := range suspects {
@@ -201,9 +209,23 @@ func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) erro
 
 // deleted reports whether a snapshot is gone that was there when the verification began.
 func (v *verifier) deleted(ctx context.Context, ref abaca.Ref) (bool, error) {
-	if err := v.repository.kopia.Refresh(ctx); err != nil {
-		return false, fmt.Errorf("refresh the repository: %w", err)
+	if err := v.engine.refresh(ctx, v.repository); err != nil {
+		return false, err
 	}
 	m, _, err := finished(ctx, v.repository.kopia, string(ref))
 	return m == nil, err
+}
+
+// checkIndex reads the index blobs back, which an open repository no longer does.
+func (v *verifier) checkIndex(ctx context.Context) error {
+	secret, err := packSecret(v.repository.kopia.FormatManager())
+	if err != nil {
+		return nil //nolint:nilerr // what only Kopia reads is left to Kopia
+	}
+	x := &indexReader{blobs: v.repository.kopia.BlobReader(), cipher: newPackCipher(secret)}
+	damaged, err := x.damaged(ctx, indexPrefixes...)
+	if err == nil && len(damaged) > 0 {
+		_, err = v.engine.mendOpen(ctx, v.repository)
+	}
+	return err
 }

@@ -17,6 +17,7 @@ import (
 
 // A verifier verifies trees of one repository.
 type verifier struct {
+	engine     *Engine
 	repository *repository
 	source     source
 	contents   func() contentReader // one for each worker
@@ -54,10 +55,10 @@ type badContent struct {
 
 const missingPack = -1
 
-func newVerifier(r *repository, slice abaca.Slice) *verifier {
+func newVerifier(e *Engine, r *repository, slice abaca.Slice) *verifier {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	v := &verifier{
-		repository: r, contents: readers(r.kopia), hash: contentHashes(r.kopia.FormatManager()), slice: slice,
+		engine: e, repository: r, contents: readers(r.kopia), hash: contentHashes(r.kopia.FormatManager()), slice: slice,
 		workers: workers, chosen: map[contentKey]struct{}{}, bad: map[contentKey]badContent{},
 	}
 	checked := checkedSource{DirectRepository: r.kopia}

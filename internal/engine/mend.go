@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/format"
+	"github.com/kopia/kopia/repo/maintenance"
+)
+
+// What keeps a whole repository from being read is mended when it is met: the two blobs that say how it is encrypted, from
+// copies beside the repository; the index, from the packs. What was damaged is kept in <project>/quarantine. Damage to a
+// pack cannot be mended: it costs what lies there, which Verify names.
+const (
+	quarantineDir = "quarantine"
+	copySuffix    = ".copy"
+)
+
+// formatBlobs are what Kopia needs before anything else, in the order in which they are put back: the repository exists
+// once the last is there.
+var formatBlobs = []blob.ID{format.KopiaBlobCfgBlobID, format.KopiaRepositoryBlobID}
+
+// quarantine moves a damaged blob out of the repository; it is kept for whoever wants to look at it.
+func (r *repository) quarantine(ctx context.Context, st blob.Storage, id blob.ID) error {
+	if err := r.keepDamaged(ctx, st, id); err != nil {
+		return err
+	}
+	if err := st.DeleteBlob(ctx, id); err != nil {
+		return fmt.Errorf("removing the damaged %v: %w", id, err)
+	}
+	r.log.Warn("a damaged blob was moved into quarantine", "blob", id)
+	return nil
+}
+
+func (r *repository) keepDamaged(ctx context.Context, st blob.Storage, id blob.ID) error {
+	raw, err := readBlob(ctx, st, id)
+	if errors.Is(err, blob.ErrBlobNotFound) {
+		return nil
+	}
+	dir := filepath.Join(r.dir, quarantineDir)
+	if err == nil {
+		err = makeDir(dir)
+	}
+	if err == nil {
+		err = writeDurably(filepath.Join(dir, fmt.Sprintf("%v.%d", id, r.now().UnixNano())), raw)
+	}
+	return wrap(fmt.Sprintf("keeping the damaged %v", id), err)
+}
+
+func readBlob(ctx context.Context, from blob.Reader, id blob.ID) ([]byte, error) {
+	m, err := from.GetMetadata(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if m.Length == 0 {
+		return nil, nil
+	}
+	buf := exactBuffer(m.Length)
+	err = buf.fetch(ctx, from, id, 0, m.Length)
+	return buf.b, err
+}
+
+func (r *repository) copyOf(id blob.ID) string { return filepath.Join(r.dir, string(id)+copySuffix) }
+
+// copyFormat keeps copies of the format blobs of a repository that was opened by them.
+func (r *repository) copyFormat(ctx context.Context, st blob.Storage) error {
+	for _, id := range formatBlobs {
+		raw, err := readBlob(ctx, st, id)
+		if errors.Is(err, blob.ErrBlobNotFound) {
+			continue // Kopia does without the first
+		}
+		if err != nil {
+			return fmt.Errorf("reading %v to copy it: %w", id, err)
+		}
+		old, err := os.ReadFile(r.copyOf(id))
+		if err == nil && bytes.Equal(old, raw) {
+			continue
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("reading the copy of %v: %w", id, err)
+		}
+		if err := writeDurably(r.copyOf(id), raw); err != nil {
+			return fmt.Errorf("copying %v: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// A copiedFormat is a storage with the format blobs of the copies.
+type copiedFormat struct {
+	blob.Storage
+	copies map[blob.ID][]byte
+}
+
+// GetBlob reads a copy.
+func (c copiedFormat) GetBlob(_ context.Context, id blob.ID, _, _ int64, out blob.OutputBuffer) error {
+	raw, ok := c.copies[id]
+	if !ok {
+		return blob.ErrBlobNotFound
+	}
+	out.Reset()
+	_, err := out.Write(raw)
+	return err
+}
+
+// Plain bytes are what a storage is given to put.
+type plainBytes []byte
+
+// WriteTo, Length and Reader are what storages read a blob with.
+func (b plainBytes) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(b)
+	return int64(n), err
+}
+func (b plainBytes) Length() int               { return len(b) }
+func (b plainBytes) Reader() io.ReadSeekCloser { return plainReader{bytes.NewReader(b)} }
+
+type plainReader struct{ io.ReadSeeker }
+
+func (plainReader) Close() error { return nil }
+
+// mendFormat puts the copies of the format blobs in the place of damaged or missing ones, if the copies are right and the
+// blobs are not. It returns the format, whatever it was read from.
+func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage, password string) (f *format.Manager, mended bool, err error) {
+	read := func(st blob.Storage) (*format.Manager, error) {
+		return format.NewManager(ctx, st, "", 0, password, e.config.Now)
+	}
+	if f, err = read(st); err == nil || ctx.Err() != nil {
+		return f, false, err
+	}
+	why := fmt.Errorf("reading the format: %w", err)
+	copied := copiedFormat{st, map[blob.ID][]byte{}}
+	for _, id := range formatBlobs {
+		raw, err := os.ReadFile(r.copyOf(id))
+		if err != nil {
+			return nil, false, errors.Join(why, ignoreMissing(err))
+		}
+		copied.copies[id] = raw
+	}
+	if f, err = read(copied); err != nil {
+		return nil, false, why
+	}
+	for _, id := range formatBlobs {
+		if err := r.keepDamaged(ctx, st, id); err != nil {
+			return nil, false, err
+		}
+		if err := st.PutBlob(ctx, id, plainBytes(copied.copies[id]), blob.PutOptions{}); err != nil {
+			return nil, false, fmt.Errorf("putting back %v: %w", id, err)
+		}
+	}
+	r.log.Warn("the repository's format was damaged or missing and was put back from its copy", "error", why)
+	return f, true, nil
+}
+
+// mend repairs what keeps a repository from being opened. It returns whether it found anything.
+func (e *Engine) mend(ctx context.Context, r *repository, password string) (mended bool, err error) {
+	f, mended, err := e.mendFormat(ctx, r, e.wrap(r.files), password)
+	if err != nil {
+		return false, err
+	}
+	indexed, err := e.mendIndex(ctx, r, password, f)
+	return mended || indexed, err
+}
+
+// mendOpen repairs the index of a repository that is open, in which something was missing.
+func (e *Engine) mendOpen(ctx context.Context, r *repository) (mended bool, err error) {
+	password, err := e.password(r, mustExist)
+	if err != nil {
+		return false, err
+	}
+	if mended, err = e.mendIndex(ctx, r, password, r.kopia.FormatManager()); err != nil {
+		return false, err
+	}
+	if err := r.kopia.Refresh(ctx); err != nil {
+		return false, fmt.Errorf("refresh the repository: %w", err)
+	}
+	return mended, nil
+}
+
+// maintenanceBlob is Kopia's schedule of maintenance, and sessionPrefix that of the marks of writers (repo/maintenance, repo/content).
+const (
+	maintenanceBlob = "kopia.maintenance"
+	sessionPrefix   = "s"
+)
+
+// guard keeps maintenance from taking packs for rubbish only because the index that named them is lost, and from being kept
+// off for good by a damaged schedule or mark of a writer, which nothing else needs: it starts anew without.
+func (e *Engine) guard(ctx context.Context, r *repository) error {
+	due, err := maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
+	if err != nil && ending(ctx, err) == nil {
+		if err = r.quarantine(ctx, e.wrap(r.files), maintenanceBlob); err == nil {
+			due, err = maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
+		}
+	}
+	if err != nil || e.config.Now().Before(due) {
+		return wrap("reading the schedule of maintenance", err)
+	}
+	secret, err := packSecret(r.kopia.FormatManager())
+	if err != nil {
+		return nil //nolint:nilerr // packs that only Kopia reads are left to Kopia
+	}
+	x := &indexReader{blobs: r.kopia.BlobReader(), cipher: newPackCipher(secret)}
+	marks, err := x.damaged(ctx, sessionPrefix)
+	if err != nil {
+		return err
+	}
+	for _, m := range marks {
+		if err := r.quarantine(ctx, e.wrap(r.files), m.BlobID); err != nil {
+			return err
+		}
+	}
+	damaged, err := x.damaged(ctx, indexPrefixes...)
+	if err != nil {
+		return err
+	}
+	if len(damaged) > 0 {
+		_, err := e.mendOpen(ctx, r)
+		return err
+	}
+	return r.guardPacks(ctx, x)
+}
+
+// guardPacks adds to the index what packs hold that it does not name at all.
+func (r *repository) guardPacks(ctx context.Context, x *indexReader) error {
+	lock, err := tryLock(filepath.Join(r.dir, maintenanceLock))
+	if err != nil || lock == nil {
+		return wrap("locking out maintenance", err) // or it runs already, and Kopia will say so too
+	}
+	defer lock.Close()
+	entries, err := recoverIndex(ctx, r.kopia, x, false)
+	if err == nil && entries > 0 {
+		r.log.Warn("packs that the index did not name were added to it", "entries", entries)
+		_, err = recoverIndex(ctx, r.kopia, x, true)
+	}
+	return err
+}
