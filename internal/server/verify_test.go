@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -205,6 +206,25 @@ func TestVerifyingGoesOnWhereAStopLeftIt(t *testing.T) {
 	}
 	if want := int64(1<<20 + len("small") + len("other")); bytes != want {
 		t.Errorf("one round has read %d bytes back, want each of %d once", bytes, want)
+	}
+}
+
+func TestAnotherUsersDataIsNotTouched(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving files to another user needs root")
+	}
+	s := serve.Start(t)
+	s.Stop()
+	const nobody = 65534
+	if err := os.Chown(filepath.Join(s.Config.DataDir, "abaca.db"), nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	v, err := server.OpenBeside(t.Context(), s.Config, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Fatalf("it was opened; closed with %v", v.Close())
+	}
+	if !strings.Contains(err.Error(), "65534") {
+		t.Error(err)
 	}
 }
 
