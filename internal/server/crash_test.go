@@ -137,7 +137,7 @@ type stage struct {
 // exec and count reach the database past the server, as only a test may.
 func (s *stage) exec(t *testing.T, statement string) {
 	t.Helper()
-	s.database(t, func(d *sql.DB) error {
+	database(t, s.dir, func(d *sql.DB) error {
 		_, err := d.ExecContext(t.Context(), statement)
 		return err
 	})
@@ -145,13 +145,13 @@ func (s *stage) exec(t *testing.T, statement string) {
 
 func (s *stage) count(t *testing.T, rows string) (n int) {
 	t.Helper()
-	s.database(t, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
+	database(t, s.dir, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
 	return n
 }
 
-func (s *stage) database(t *testing.T, do func(*sql.DB) error) {
+func database(t *testing.T, dir string, do func(*sql.DB) error) {
 	t.Helper()
-	d, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "abaca.db")+"?_pragma=busy_timeout(10000)")
+	d, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "abaca.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
 	}

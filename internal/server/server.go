@@ -73,7 +73,7 @@ func WithClock(now func() time.Time) Option { return func(p *parts) { p.now = no
 // empty share's would be over before they have asked.
 const settle = time.Second
 
-// Open makes what is missing, takes the data directory for this process alone, and listens.
+// Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
 	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle, now: time.Now}
 	for _, o := range options {
@@ -150,7 +150,7 @@ func closer(e *engine.Engine) func() error {
 	}
 }
 
-// lock makes sure that one process at a time uses the data directory. The kernel lets go of the lock when the process ends, however.
+// lock makes sure that one server at a time uses the data directory; OpenBeside needs none. The kernel lets go of the lock when the process ends, however.
 func (s *Server) lock() error {
 	f, err := os.OpenFile(filepath.Join(s.config.DataDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

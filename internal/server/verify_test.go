@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -173,6 +174,35 @@ func TestABackupDeletedWhileItIsReadRaisesNoAlarm(t *testing.T) {
 	}
 }
 
+func TestWhoLosesASliceToAnotherWorkerRecordsNothing(t *testing.T) {
+	var clock calendar
+	steps, read, letGo := stopping("verify: read")
+	s := serve.StartWith(t, everyDay(t), steps, server.WithClock(clock.now))
+	share := s.NewShare("docs")
+	plant(t, s.Share(share))
+	backup := s.NewBackup(share)
+	flipBit(t, s)
+	clock.nextDay()
+	<-read
+	database(t, s.Config.DataDir, func(d *sql.DB) error { // as another worker's claim would, which then gives it up
+		_, err := d.ExecContext(t.Context(), "UPDATE verification_rounds SET attempt = attempt + 1, lease_owner = NULL, due_at = 0")
+		return err
+	})
+	letGo <- struct{}{}
+	<-read // it has claimed the slice again
+	if v := lastVerified(t, s)[backup]; !v.Ended.IsZero() {
+		t.Errorf("recorded is %+v", v)
+	}
+	if told := messages(t, s, share); len(told) > 0 {
+		t.Errorf("the tenant is told %q", told)
+	}
+	letGo <- struct{}{}
+	s.Until("/shares/"+share, "share", "verified", func(object) bool { return !lastVerified(t, s)[backup].Ended.IsZero() })
+	if told := messages(t, s, share); len(told) != 1 {
+		t.Errorf("the tenant is told %q", told)
+	}
+}
+
 func TestVerifyingGoesOnWhereAStopLeftIt(t *testing.T) {
 	var clock calendar
 	c := everyDay(t)
@@ -206,6 +236,56 @@ func TestVerifyingGoesOnWhereAStopLeftIt(t *testing.T) {
 	}
 	if want := int64(1<<20 + len("small") + len("other")); bytes != want {
 		t.Errorf("one round has read %d bytes back, want each of %d once", bytes, want)
+	}
+}
+
+func TestARepositoryThatCannotBeOpenedIsTriedAgainWithinTheDay(t *testing.T) {
+	var clock calendar
+	c := everyDay(t)
+	first := serve.StartWith(t, c)
+	share := first.NewShare("docs")
+	backup := first.NewBackup(share)
+	first.Stop()
+	secret := filepath.Join(c.DataDir, "repository", "admin", "secret")
+	kept, err := os.ReadFile(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := func(data []byte) {
+		t.Helper()
+		if err := os.WriteFile(secret, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(make([]byte, len(kept)))
+	clock.nextDay()
+	steps, taken := passing("verify: taken up")
+	second := serve.StartWith(t, c, steps, server.WithClock(clock.now))
+	<-taken
+	var due int64
+	second.Until("/shares/"+share, "share", "given up", func(object) (yes bool) {
+		database(t, c.DataDir, func(d *sql.DB) error {
+			return d.QueryRowContext(t.Context(), "SELECT lease_owner IS NULL, due_at FROM verification_rounds").Scan(&yes, &due)
+		})
+		return yes
+	})
+	if in := time.UnixMicro(due).Sub(clock.now()); in < 30*time.Minute || in > time.Hour {
+		t.Errorf("it is tried again in %v", in)
+	}
+	if v := lastVerified(t, second)[backup]; !v.Ended.IsZero() {
+		t.Errorf("recorded is %+v", v)
+	}
+	if told := messages(t, second, share); len(told) > 0 {
+		t.Errorf("the tenant is told %q", told)
+	}
+	second.Stop()
+	replace(kept)
+	clock.ahead.Add(int64(time.Hour))
+	steps, recorded := passing("verify: recorded")
+	third := serve.StartWith(t, c, steps, server.WithClock(clock.now))
+	<-recorded
+	if v := lastVerified(t, third)[backup]; v.Ended.IsZero() || v.Damaged != 0 {
+		t.Errorf("recorded is %+v", v)
 	}
 }
 
