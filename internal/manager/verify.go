@@ -206,7 +206,7 @@ func (m *Manager) readSlice(ctx context.Context, round db.Round) error {
 func (m *Manager) logDamage(done []abaca.Verified) {
 	for _, v := range done {
 		if v.Damaged > 0 {
-			m.Log.Error("saved data is damaged", string(v.Kind)+"_id", v.ID, "share_id", v.Share, "project_id", v.Project,
+			m.Log.Error("saved data is damaged", strings.TrimPrefix(string(v.Kind), "share_")+"_id", v.ID, "share_id", v.Share, "project_id", v.Project,
 				"files", v.Damaged, "detail", v.Detail)
 		}
 	}
