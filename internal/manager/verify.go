@@ -31,7 +31,7 @@ func (m *Manager) Verify(ctx context.Context, project abaca.ProjectID, trees []a
 	began := m.now()
 	found, err := m.Engine.Verify(ctx, project, refs(trees), slice, report)
 	if err != nil {
-		return nil, fmt.Errorf("verify what is saved of project %s: %w", project, err)
+		return nil, err
 	}
 	err = m.DB.Transact(ctx, func(tx *db.Tx) error {
 		done, err = m.record(ctx, tx, trees, abaca.Verified{Slice: slice, Began: began}, found)
@@ -86,10 +86,17 @@ func (m *Manager) tellDamage(ctx context.Context, tx *db.Tx, v abaca.Verified) e
 	if err != nil || !isNews(v.Verification, known) {
 		return err
 	}
-	return m.tell(ctx, tx, v.Project, v.Share, actionVerify, fmt.Sprintf("verify %s %s: %s; everything else in it can:\n%s",
-		strings.ReplaceAll(string(v.Kind), "_", " "), v.ID,
-		plural(v.Damaged, "file", "is damaged and cannot be restored as it was saved", "are damaged and cannot be restored as they were saved"),
-		v.Detail))
+	return m.tell(ctx, tx, v.Project, v.Share, actionVerify, describe(v))
+}
+
+// describe puts damage into a tenant's words.
+func describe(v abaca.Verified) string {
+	lost := plural(v.Damaged, "file", "is damaged and cannot be restored as it was saved", "are damaged and cannot be restored as they were saved") +
+		"; everything else in it can"
+	if v.Files == 0 {
+		lost = "all of it is damaged, and nothing can be restored from it"
+	}
+	return fmt.Sprintf("verify %s %s: %s:\n%s", strings.ReplaceAll(string(v.Kind), "_", " "), v.ID, lost, v.Detail)
 }
 
 // isNews reports whether a finding names something that no earlier one named. Where there may be more damage than it has room to

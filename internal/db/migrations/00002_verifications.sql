@@ -34,3 +34,4 @@ CREATE TABLE verifications (
 );
 CREATE INDEX verifications_of_backup ON verifications (backup_id, ended_at, id);
 CREATE INDEX verifications_of_snapshot ON verifications (snapshot_id, ended_at, id);
+CREATE INDEX verifications_by_age ON verifications (ended_at);
