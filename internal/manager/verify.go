@@ -53,6 +53,7 @@ func refs(trees []abaca.Saved) []abaca.Ref {
 func (m *Manager) record(ctx context.Context, tx *db.Tx, trees []abaca.Saved, what abaca.Verified, found map[abaca.Ref]abaca.Verification) ([]abaca.Verified, error) {
 	what.Ended = m.now()
 	done := []abaca.Verified{}
+	var news []abaca.Verified
 	for _, tree := range trees {
 		v, ok := found[tree.Ref]
 		if !ok {
@@ -66,37 +67,57 @@ func (m *Manager) record(ctx context.Context, tx *db.Tx, trees []abaca.Saved, wh
 			continue
 		}
 		what.Saved, what.Verification = tree, v
-		if err := m.tellDamage(ctx, tx, what); err != nil {
-			return nil, err
+		if v.Damaged > 0 {
+			known, err := tx.Findings(ctx, tree)
+			if err != nil {
+				return nil, err
+			}
+			if isNews(v, known) {
+				news = append(news, what)
+			}
 		}
 		if err := tx.InsertVerification(ctx, newID(), what); err != nil {
 			return nil, err
 		}
 		done = append(done, what)
 	}
-	return done, nil
+	return done, m.tellDamage(ctx, tx, news)
 }
 
-// tellDamage writes a message about damage that the tree's owners do not know of.
-func (m *Manager) tellDamage(ctx context.Context, tx *db.Tx, v abaca.Verified) error {
-	if v.Damaged == 0 {
-		return nil
+// tellDamage writes messages about damage that the trees' owners do not know of. Backups of a share have most of their contents in
+// common, so that what hits one hits many: those that have lost the same are told of together.
+func (m *Manager) tellDamage(ctx context.Context, tx *db.Tx, news []abaca.Verified) error {
+	for len(news) > 0 {
+		v := news[0]
+		var ids []string
+		var others []abaca.Verified
+		for _, n := range news {
+			if n.Share == v.Share && n.Kind == v.Kind && n.Damaged == v.Damaged && n.Detail == v.Detail && (n.Files == 0) == (v.Files == 0) {
+				ids = append(ids, n.ID)
+			} else {
+				others = append(others, n)
+			}
+		}
+		if err := m.tell(ctx, tx, v.Project, v.Share, actionVerify, describe(v, ids)); err != nil {
+			return err
+		}
+		news = others
 	}
-	known, err := tx.Findings(ctx, v.Saved)
-	if err != nil || !isNews(v.Verification, known) {
-		return err
-	}
-	return m.tell(ctx, tx, v.Project, v.Share, actionVerify, describe(v))
+	return nil
 }
 
-// describe puts damage into a tenant's words.
-func describe(v abaca.Verified) string {
+// describe puts what each of these trees has lost into a tenant's words.
+func describe(v abaca.Verified, ids []string) string {
+	what := strings.ReplaceAll(string(v.Kind), "_", " ") + " " + ids[0]
+	if len(ids) > 1 {
+		what = "each of the " + strings.ReplaceAll(string(v.Kind), "_", " ") + "s " + strings.Join(ids, ", ")
+	}
 	lost := plural(v.Damaged, "file", "is damaged and cannot be restored as it was saved", "are damaged and cannot be restored as they were saved") +
 		"; everything else in it can"
 	if v.Files == 0 {
 		lost = "all of it is damaged, and nothing can be restored from it"
 	}
-	return fmt.Sprintf("verify %s %s: %s:\n%s", strings.ReplaceAll(string(v.Kind), "_", " "), v.ID, lost, v.Detail)
+	return fmt.Sprintf("verify %s: %s:\n%s", what, lost, v.Detail)
 }
 
 // isNews reports whether a finding names something that no earlier one named. Where there may be more damage than it has room to

@@ -71,17 +71,19 @@ func TestOnlyWhatNobodyHasBeenToldIsNews(t *testing.T) {
 func TestATenantIsToldHowMuchIsLost(t *testing.T) {
 	for _, test := range []struct {
 		files, damaged int64
+		ids            []string
 		text           string
 	}{
-		{9, 1, "verify share backup b: 1 file is damaged and cannot be restored as it was saved; everything else in it can:\nwhat"},
-		{9, 2, "verify share backup b: 2 files are damaged and cannot be restored as they were saved; everything else in it can:\nwhat"},
-		{0, 7, "verify share backup b: all of it is damaged, and nothing can be restored from it:\nwhat"},
+		{9, 1, []string{"b"}, "verify share backup b: 1 file is damaged and cannot be restored as it was saved; everything else in it can:\nwhat"},
+		{9, 2, []string{"b", "c"}, "verify each of the share backups b, c: 2 files are damaged and cannot be restored as they were saved; " +
+			"everything else in it can:\nwhat"},
+		{0, 7, []string{"b"}, "verify share backup b: all of it is damaged, and nothing can be restored from it:\nwhat"},
 	} {
 		v := abaca.Verified{
-			Saved:        abaca.Saved{Kind: abaca.KindBackup, ID: "b"},
+			Saved:        abaca.Saved{Kind: abaca.KindBackup, ID: test.ids[0]},
 			Verification: abaca.Verification{Files: test.files, Damaged: test.damaged, Detail: "what"},
 		}
-		if got := describe(v); got != test.text {
+		if got := describe(v, test.ids); got != test.text {
 			t.Errorf("%d of %d: %q", test.damaged, test.files+test.damaged, got)
 		}
 	}

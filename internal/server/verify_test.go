@@ -136,6 +136,31 @@ func TestADamagedFileIsFoundWithinTheDayAndToldOnce(t *testing.T) {
 	s.AtRest("/share-backups/"+backup, "share_backup", "available")
 }
 
+func TestWhatSeveralBackupsHaveLostIsToldTogetherAndOnce(t *testing.T) {
+	var clock calendar
+	steps, recorded := passing("verify: recorded")
+	s := serve.StartWith(t, everyDay(t), steps, server.WithClock(clock.now))
+	share := s.NewShare("docs")
+	plant(t, s.Share(share))
+	one, two := s.NewBackup(share), s.NewBackup(share)
+	flipBit(t, s)
+	clock.nextDay()
+	<-recorded
+	told := messages(t, s, share)
+	if len(told) != 1 || !strings.Contains(told[0], one) || !strings.Contains(told[0], two) {
+		t.Fatalf("the tenant is told %q", told)
+	}
+	three := s.NewBackup(share) // of the same contents
+	clock.nextDay()
+	<-recorded
+	told = messages(t, s, share)
+	for _, id := range []string{one, two, three} {
+		if n := strings.Count(strings.Join(told, "\n"), id); n != 1 && (id != three || lastVerified(t, s)[three].Damaged > 0) {
+			t.Errorf("%q tells of %s %d times", told, id, n)
+		}
+	}
+}
+
 func TestASnapshotIsVerifiedAsBackupsAre(t *testing.T) {
 	var clock calendar
 	steps, recorded := passing("verify: recorded")
