@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"abaca"
 )
@@ -31,6 +32,11 @@ func TestSlicesOfADayLieSideBySideAndCoverEverything(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAShareOfNothingIsNeverLookedFor(t *testing.T) {
+	m := New(Config{Now: time.Now}) // without a database to look in
+	m.keepVerifying(t.Context())    // returns, although nobody stops it
 }
 
 func TestOnlyWhatNobodyHasBeenToldIsNews(t *testing.T) {
