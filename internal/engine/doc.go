@@ -5,5 +5,6 @@
 // attributes nor hard links nor names that are not UTF-8. What is saved remains readable with the stock kopia command.
 //
 // Where to start reading: format.go says what a saved directory is, save.go how a tree becomes one, repository.go how
-// a repository is made and opened, maintain.go how space comes back.
+// a repository is made and opened, maintain.go how space comes back, verify.go how saved trees are read back, mend.go what is
+// mended when it is damaged.
 package engine

@@ -12,7 +12,6 @@ import (
 
 	"abaca"
 	"abaca/internal/posix"
-	"abaca/internal/test/torture"
 )
 
 // savedEntries reads a saved tree's entries by their paths; the root is "".
@@ -79,22 +78,6 @@ func TestTheTortureTreeIsSavedInEveryField(t *testing.T) {
 		t.Errorf("marked: %+v", report)
 	}
 	mustEqual(t, tree, restored(t, e, ref))
-}
-
-func TestRandomTreesAndChangesAreSavedIncrementally(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(4) {
-		tree := t.TempDir()
-		must(t, torture.Grow(tree, seed, 300))
-		e := newEngine(t, t.TempDir())
-		ref := abaca.Ref("")
-		for round := range 4 {
-			ref, _ = mustSave(t, e, tree, string(rune('a'+round)), ref)
-			mustEqual(t, tree, restored(t, e, ref))
-			_, err := torture.Vandalise(tree, seed*100+uint64(round), 30)
-			must(t, err)
-		}
-	}
 }
 
 func TestASparseFileOfATebibyteCostsNothing(t *testing.T) {

@@ -2,14 +2,17 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 
 	"abaca/internal/posix"
@@ -188,6 +191,62 @@ func FuzzDirectoryDecoder(f *testing.F) {
 		_, twice, _, err := decodeDir(encodeDir(t, nil, entries, sum, posix.Time{}))
 		if err != nil || len(twice) != len(entries) {
 			t.Fatalf("%d entries became %d: %v", len(entries), len(twice), err)
+		}
+	})
+}
+
+// chunkList makes an indirect object of chunks that follow each other.
+func chunkList(t testing.TB, lengths []int64, holes int) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"stream":"kopia:indirect","entries":[`)
+	start := int64(0)
+	for i, n := range lengths {
+		fmt.Fprintf(&b, "%.*s\n"+`{"s":%d,"l":%d,"o":"%v","h":%d}`, min(i, 1), ",", start, n, someObject(t, "00112233445566778899aabbccddeeff"), holes>>i&1)
+		start += n
+	}
+	b.WriteString("\n]}\n")
+	return b.Bytes()
+}
+
+// A listSource has one object, a list of chunks.
+type listSource struct {
+	source
+	raw []byte
+}
+
+type listReader struct{ *bytes.Reader }
+
+func (listReader) Close() error    { return nil }
+func (r listReader) Length() int64 { return r.Size() }
+
+func (s listSource) OpenObject(context.Context, object.ID) (object.Reader, error) {
+	return listReader{bytes.NewReader(s.raw)}, nil
+}
+
+func FuzzChunkList(f *testing.F) {
+	f.Add(chunkList(f, []int64{1 << 20, 8 << 20, 5}, 2), int64(1<<20+8<<20+5))
+	f.Add(chunkList(f, nil, 0), int64(0))
+	f.Add([]byte(`{"stream":"kopia:indirect","entries":[`+"\n"+`{"l":1,"o":"Ix00112233445566778899aabbccddeeff"}`+"\n]}\n"), int64(1))
+	list := someObject(f, "Ix00112233445566778899aabbccddeeff")
+	f.Fuzz(func(t *testing.T, raw []byte, size int64) {
+		if size < 1 {
+			return
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		end, chunks := int64(0), 0
+		err := chunksOf(ctx, listSource{raw: raw}, &entry{size: size, object: list}, func(c chunk) error {
+			if c.start != end || c.length <= 0 || !c.hole && c.id == content.EmptyID {
+				t.Fatalf("chunk %+v behind %d", c, end)
+			}
+			if chunks++; chunks > len(raw) {
+				cancel() // a list that contains itself
+			}
+			end += c.length
+			return nil
+		})
+		if err == nil && end != size {
+			t.Fatalf("%d of %d bytes are covered", end, size)
 		}
 	})
 }

@@ -125,6 +125,9 @@ type plainReader struct{ io.ReadSeeker }
 
 func (plainReader) Close() error { return nil }
 
+// errNoCopy says that a repository has none of what it lost.
+var errNoCopy = errors.New("there is no copy")
+
 // mendFormat puts the copies of the format blobs in the place of damaged or missing ones, if the copies are right and the
 // blobs are not. It returns the format, whatever it was read from.
 func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage, password string) (f *format.Manager, mended bool, err error) {
@@ -138,8 +141,11 @@ func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage,
 	copied := copiedFormat{st, map[blob.ID][]byte{}}
 	for _, id := range formatBlobs {
 		raw, err := os.ReadFile(r.copyOf(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, false, fmt.Errorf("%w, and %w", why, errNoCopy)
+		}
 		if err != nil {
-			return nil, false, errors.Join(why, ignoreMissing(err))
+			return nil, false, errors.Join(why, err)
 		}
 		copied.copies[id] = raw
 	}

@@ -176,9 +176,7 @@ func (e *Engine) initialize(ctx context.Context, r *repository, password string,
 	if !errors.Is(err, blob.ErrBlobNotFound) {
 		return fmt.Errorf("looking for the repository of project %s: %w", r.project, err)
 	}
-	if _, mended, err := e.mendFormat(ctx, r, st, password); mended {
-		return nil
-	} else if ctx.Err() != nil {
+	if _, _, err := e.mendFormat(ctx, r, st, password); !errors.Is(err, errNoCopy) {
 		return err
 	}
 	if d == mustExist {

@@ -36,7 +36,7 @@ func chunksOf(ctx context.Context, src source, e *entry, yield func(chunk) error
 		return nil
 	}
 	next := int64(0)
-	err := eachChunkOf(ctx, src, e.object, chunk{length: e.size}, func(c chunk) error {
+	err := eachChunkOf(ctx, src, e.object, 0, chunk{length: e.size}, func(c chunk) error {
 		if c.start != next || c.length <= 0 || c.length > e.size-next {
 			return fmt.Errorf("%w: chunk list %v leaves gaps", errDamaged, e.object)
 		}
@@ -49,8 +49,11 @@ func chunksOf(ctx context.Context, src source, e *entry, yield func(chunk) error
 	return err
 }
 
-// eachChunkOf yields the chunks of one object that stands at the range of whole.
-func eachChunkOf(ctx context.Context, src source, id object.ID, whole chunk, yield func(chunk) error) error {
+// maxLists is how deep lists of chunks may stand in each other; here they never do, but Kopia can write them.
+const maxLists = 16
+
+// eachChunkOf yields the chunks of one object that stands at the range of whole, in lists as many as depth.
+func eachChunkOf(ctx context.Context, src source, id object.ID, depth int, whole chunk, yield func(chunk) error) error {
 	if cid, compressed, ok := id.ContentID(); ok {
 		if compressed {
 			return fmt.Errorf("%w: object %v has a form that is not written here", errDamaged, id)
@@ -59,7 +62,7 @@ func eachChunkOf(ctx context.Context, src source, id object.ID, whole chunk, yie
 		return yield(whole)
 	}
 	list, ok := id.IndexObjectID()
-	if !ok {
+	if !ok || depth == maxLists {
 		return fmt.Errorf("%w: object %v has an unknown form", errDamaged, id)
 	}
 	reader, err := src.OpenObject(ctx, list)
@@ -83,7 +86,7 @@ func eachChunkOf(ctx context.Context, src source, id object.ID, whole chunk, yie
 		if ref.hole {
 			err = yield(part)
 		} else {
-			err = eachChunkOf(ctx, src, ref.object, part, yield)
+			err = eachChunkOf(ctx, src, ref.object, depth+1, part, yield)
 		}
 		if err != nil {
 			return err
@@ -132,5 +135,8 @@ func (d *chunkDecoder) next() (ref chunkRef, err error) {
 		}
 	})
 	p.end()
+	if p.err == nil && ref.object == object.EmptyID {
+		p.fail("a chunk has no object")
+	}
 	return ref, p.err
 }

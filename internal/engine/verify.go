@@ -28,8 +28,8 @@ import (
 // result. Below a directory that cannot be read, all that it held counts as damaged, but is not named. The error tells
 // only of what ends everything. report is called about twice a second from one goroutine.
 //
-// Memory grows by about 200 bytes for each directory object and 40 for each content in the slice; a window of reading takes
-// some 40 MiB.
+// Memory grows by at most 200 bytes for each directory object and 40 for each content in the slice (half a megabyte for a
+// gigabyte of 80 KiB files); each worker, of which there are as many as processors, holds up to 16 MiB besides.
 func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error) {
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {

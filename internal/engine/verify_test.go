@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/object"
 	"golang.org/x/sync/errgroup"
 
 	"abaca"
+	"abaca/internal/posix"
 	"abaca/internal/test/torture"
 )
 
@@ -78,6 +80,59 @@ func TestABackupThatIsNotThereIsDamagedAsAWhole(t *testing.T) {
 	found := mustVerify(t, e, everything, ref, "never")
 	if len(found) != 2 || found["never"] != nothingSaved || found[ref].Damaged != 0 || found[ref].Files != report.Files {
 		t.Errorf("found %+v", found)
+	}
+}
+
+// What no bit can do to a directory, a mistake could.
+func TestADirectoryThatHoldsOtherThanIsSaidOfItIsNamed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for name, wrong := range map[string]totals{
+		"itself says more":   {files: 4, bytes: 6, dirs: 1},
+		"itself says less":   {files: 2, bytes: 6, dirs: 1},
+		"its parent differs": {files: 3, bytes: 6, dirs: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEngine(t, t.TempDir())
+			tree := t.TempDir()
+			for _, f := range []string{"a", "b", "c"} {
+				must(t, os.WriteFile(filepath.Join(tree, f), []byte("xy"), 0o600))
+			}
+			mustSave(t, e, tree, "one", "")
+			entries := savedEntries(t, e, "one")
+			r, release, err := e.pool.acquire(ctx, testProject, mustExist)
+			must(t, err)
+			defer release()
+			w, err := r.newWriter(ctx)
+			must(t, err)
+			sum := totals{files: 3, bytes: 6, dirs: 1}
+			put := func(says totals, entries ...entry) object.ID {
+				out := w.newStream(ctx, prefixDirectory)
+				enc := newDirEncoder(out, header{})
+				for i := range entries {
+					must(t, enc.add(&entries[i]))
+				}
+				must(t, enc.close(says, posix.Time{}))
+				id, err := out.finish()
+				must(t, err)
+				return id
+			}
+			dir := entry{name: "dir", kind: kindDir, nlink: 1, object: put(wrong, entries["a"], entries["b"], entries["c"]), totals: sum}
+			if wrong == sum {
+				dir.totals.files++
+			}
+			root := entry{kind: kindDir, totals: totals{dirs: 1}}
+			root.totals.count(&dir)
+			root.object = put(root.totals, dir)
+			s := saver{w: w}
+			must(t, s.commit(ctx, newManifest(request("two", ""), &root, time.Now(), time.Now())))
+			must(t, w.session.Close(ctx))
+			v := mustVerify(t, e, everything, "two")["two"]
+			if v.Damaged == 0 || !strings.HasPrefix(v.Detail, `"dir": `) || v.Files != 3 {
+				t.Errorf("found %+v", v)
+			}
+		})
 	}
 }
 

@@ -111,6 +111,7 @@ func (w *treeWalk) entries(ctx context.Context, at *place, id object.ID, reached
 	}
 	*sum = totals{dirs: 1}
 	sound = true
+	var said totals // by the object itself
 	var subdirs []entry
 	for last := false; !last; {
 		subdirs = subdirs[:0]
@@ -120,10 +121,8 @@ func (w *treeWalk) entries(ctx context.Context, at *place, id object.ID, reached
 		}
 		sound = sound && good
 		if last {
-			if *sum != decoder.totals {
-				return false, fmt.Errorf("%w: directory %v sums up to %+v instead of %+v", errDamaged, id, *sum, decoder.totals)
-			}
-			reader.Close() // trees may be deep; closing twice does no harm
+			said = decoder.totals
+			reader.Close() // trees may be deep, so no buffers are kept on the way down; closing twice does no harm
 			decoder = nil
 		}
 		for i := range subdirs {
@@ -135,6 +134,9 @@ func (w *treeWalk) entries(ctx context.Context, at *place, id object.ID, reached
 			sound = sound && good
 			reached.count(e)
 		}
+	}
+	if *sum != said {
+		return false, fmt.Errorf("%w: directory %v sums up to %+v instead of %+v", errDamaged, id, *sum, said)
 	}
 	return sound, nil
 }
@@ -206,8 +208,9 @@ func (w *treeWalk) blame(path string, err error, entries int64) {
 	if !w.name {
 		return
 	}
-	w.repository.log.Error("a backup is damaged", "id", w.tree.ref, "path", path, "entries", entries, "error", err)
-	w.tree.damaged.add(path, err, entries)
+	if w.tree.damaged.add(path, entries) {
+		w.repository.log.Error("a backup is damaged", "id", w.tree.ref, "path", path, "entries", entries, "error", err)
+	}
 }
 
 // ending tells the errors that end a verification from damage, which it is there to find: those of the caller, and those
@@ -233,11 +236,11 @@ type damageList struct {
 	lines []string
 }
 
-// add notes a path, quoted, since its bytes are a tenant's, with what is below it.
-func (l *damageList) add(path string, err error, entries int64) {
+// add counts entries: a path, quoted, since its bytes are a tenant's, and what is below it. It reports whether the path is named.
+func (l *damageList) add(path string, entries int64) bool {
 	l.count += entries
 	if len(l.lines) >= maxDamageLines {
-		return
+		return false
 	}
 	if path == "" {
 		path = "."
@@ -247,6 +250,7 @@ func (l *damageList) add(path string, err error, entries int64) {
 		text = fmt.Sprintf("%s, and %d entries below it cannot be reached", text, entries-1)
 	}
 	l.lines = append(l.lines, fmt.Sprintf("%q: %s", path, text))
+	return true
 }
 
 func (l *damageList) detail() string { return strings.Join(l.lines, "\n") }
