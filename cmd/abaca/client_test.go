@@ -64,6 +64,14 @@ func (h *house) json(into any, args ...string) {
 	}
 }
 
+func decode[T any](t *testing.T, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return v
+}
+
 // refused runs a command that has to fail with exit code 1 and a line that says something.
 func (h *house) refused(says string, args ...string) {
 	h.t.Helper()
@@ -356,6 +364,8 @@ func TestCompletion(t *testing.T) {
 		{"the share of a flag", []string{"backup", "restore", "first", "--target-share", "m"}, []string{"music"}},
 		{"a status", []string{"backup", "list", "--status", ""}, []string{"available", "creating", "deleting", "error", "error_deleting", "restoring"}},
 		{"a format", []string{"share", "list", "-o", ""}, []string{"json", "table"}},
+		{"a backup to verify", []string{"verify", "--data-dir", h.Config.DataDir, "fi"}, []string{"first"}},
+		{"no backup to verify where there is no data", []string{"verify", "--data-dir", t.TempDir(), ""}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,4 +1,5 @@
-// Command abaca serves share backups over the Shared File Systems (Manila) API, and asks such a server for them.
+// Command abaca serves share backups over the Shared File Systems (Manila) API, verifies those it keeps, and asks such a server
+// for them.
 package main
 
 import (
@@ -28,5 +29,5 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	return group(root, newServeCommand(), newConfigCommand(), newShareCommand(), newBackupCommand())
+	return group(root, newServeCommand(), newConfigCommand(), newVerifyCommand(), newShareCommand(), newBackupCommand())
 }

@@ -9,11 +9,24 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
+
+	"github.com/spf13/cobra"
 )
+
+// addFormat gives a command, and what is below it, the flag that says how answers are printed.
+func addFormat(cmd *cobra.Command, format *choice) {
+	*format = choice{value: "table", of: []string{"table", "json"}}
+	cmd.PersistentFlags().VarP(format, "output", "o", "how to print answers")
+	register(cmd, "output", cobra.FixedCompletions(format.of, cobra.ShellCompDirectiveNoFileComp))
+}
 
 // printList prints items as a table of rows or, for programs, as the server's own objects.
 func (r *remote) printList(w io.Writer, items any, header []string, rows [][]string) error {
-	if r.format.value == "json" {
+	return printList(w, r.format, items, header, rows)
+}
+
+func printList(w io.Writer, format choice, items any, header []string, rows [][]string) error {
+	if format.value == "json" {
 		return printJSON(w, items)
 	}
 	return writeTable(w, append([][]string{header}, rows...))

@@ -22,14 +22,13 @@ type remote struct {
 
 // newRemote gives a group of commands the flags that all of them take.
 func newRemote(cmd *cobra.Command) *remote {
-	r := &remote{format: choice{value: "table", of: []string{"table", "json"}}}
+	r := &remote{}
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&r.options.Endpoint, "endpoint", "",
 		"URL of the server, used without Keystone; a token, where one is needed, comes from ABACA_TOKEN or OS_TOKEN\n"+
 			"(default: ABACA_ENDPOINT, else what OS_CLOUD or OS_AUTH_URL name, else "+client.DefaultEndpoint+")")
 	flags.StringVar(&r.options.Cloud, "os-cloud", "", "entry of clouds.yaml to use (default: OS_CLOUD)")
-	flags.VarP(&r.format, "output", "o", "how to print answers")
-	register(cmd, "output", cobra.FixedCompletions(r.format.of, cobra.ShellCompDirectiveNoFileComp))
+	addFormat(cmd, &r.format)
 	return r
 }
 
@@ -59,14 +58,20 @@ func complete[T any](r *remote, list func(*client.Client, context.Context, url.V
 		var found []cobra.Completion
 		for _, item := range items {
 			id, name, about := describe(item)
-			if strings.HasPrefix(name, typed) && name == printable(name) && !strings.ContainsAny(name, " \t:") {
-				found = append(found, cobra.CompletionWithDesc(name, about))
-			} else if strings.HasPrefix(id, typed) {
-				found = append(found, cobra.CompletionWithDesc(id, about))
+			if word, ok := completing(id, name, typed); ok {
+				found = append(found, cobra.CompletionWithDesc(word, about))
 			}
 		}
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// completing returns what completes a word that is typed: a name where shells take it as it is, or else an id.
+func completing(id, name, typed string) (word string, ok bool) {
+	if strings.HasPrefix(name, typed) && name == printable(name) && !strings.ContainsAny(name, " \t:") {
+		return name, true
+	}
+	return id, strings.HasPrefix(id, typed)
 }
 
 func (r *remote) completeShares() cobra.CompletionFunc {

@@ -16,8 +16,13 @@ import (
 type settings struct{ file, listen, dataDir string }
 
 func (s *settings) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.file, "config", "", "configuration file, YAML")
+	s.dataFlags(cmd)
 	cmd.Flags().StringVar(&s.listen, "listen", "", "address to listen on (default 127.0.0.1:8786)")
+}
+
+// dataFlags are those of commands that do not listen.
+func (s *settings) dataFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.file, "config", "", "configuration file, YAML")
 	cmd.Flags().StringVar(&s.dataDir, "data-dir", "", "directory that everything is kept below (default abaca-data)")
 }
 

@@ -42,6 +42,15 @@ func TestExitCodes(t *testing.T) {
 		{"share show", 2, "missing SHARE"},
 		{"share list --endpoint localhost:1", 1, "not an http or https URL"},
 		{"share list --endpoint " + nowhere, 1, "asking " + nowhere},
+		{"verify --share 10", 2, "want a percentage such as 10%"},
+		{"verify --share 0%", 2, "want a percentage such as 10%"},
+		{"verify --share 101%", 2, "want a percentage such as 10%"},
+		{"verify --share nan%", 2, "want a percentage such as 10%"},
+		{"verify --share docs", 2, "want a percentage such as 10%"},
+		{"verify --last --share 10%", 2, "exclude each other"},
+		{"verify --listen 127.0.0.1:1", 2, "unknown flag: --listen"},
+		{"verify --config /missing", 2, "configuration file"},
+		{"verify --data-dir /missing", 1, "there is no data in /missing"},
 		{"share list --help", 0, ""},
 	}
 	for _, test := range tests {

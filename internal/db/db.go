@@ -45,18 +45,38 @@ type reader struct{ q querier }
 type Tx struct{ reader }
 
 // OpenSQLite opens the database in the file at path, making it where it does not exist, and brings its
-// tables up to date. One process at a time may have it open.
+// tables up to date. One process at a time may do so; others can join it, see JoinSQLite.
 func OpenSQLite(ctx context.Context, path string) (*DB, error) {
+	return openSQLite(ctx, path, "rwc", func(p *goose.Provider) error {
+		_, err := p.Up(ctx)
+		return err
+	})
+}
+
+// JoinSQLite opens the database in the file at path beside the process that may have it open. It makes nothing: a file that does
+// not exist, or whose tables are not of this program's version, is an error.
+func JoinSQLite(ctx context.Context, path string) (*DB, error) {
+	return openSQLite(ctx, path, "rw", func(p *goose.Provider) error {
+		has, needs, err := p.GetVersions(ctx)
+		if err == nil && has != needs {
+			err = fmt.Errorf("its tables are of version %d and this program needs %d; serving it brings older ones up to date", has, needs)
+		}
+		return err
+	})
+}
+
+func openSQLite(ctx context.Context, path, mode string, migrate func(*goose.Provider) error) (*DB, error) {
 	// synchronous(FULL): a commit that was acknowledged survives a power loss.
-	const pragmas = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
-	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() + "?" + pragmas
+	const pragmas = "&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() + "?mode=" + mode + pragmas
 	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	// SQLite has one writer at a time; queueing for it here is fair, and busy errors cannot happen.
+	// SQLite has one writer at a time; queueing for it here is fair, and busy errors cannot happen but beside another process
+	// that writes for longer than the timeout.
 	write.SetMaxOpenConns(1)
-	if err := prepare(ctx, write); err != nil {
+	if err := prepare(ctx, write, migrate); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
 	}
 	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
@@ -68,7 +88,7 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 	return &DB{reader: reader{read}, read: read, write: write}, nil
 }
 
-func prepare(ctx context.Context, pool *sql.DB) error {
+func prepare(ctx context.Context, pool *sql.DB, migrate func(*goose.Provider) error) error {
 	var version string
 	if err := pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
 		return err
@@ -84,8 +104,7 @@ func prepare(ctx context.Context, pool *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	return migrate(provider)
 }
 
 func olderVersion(a, b string) bool {

@@ -104,7 +104,7 @@ func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, no
 	return Job{}, false, nil
 }
 
-// Adopt makes every lease of this owner pass, because whoever held them is gone; it returns how many there were.
+// Adopt makes every lease of this owner pass, because whoever held them is gone; it returns how many operations that were.
 func (db *DB) Adopt(ctx context.Context, owner string, now time.Time) (n int64, err error) {
 	err = db.Transact(ctx, func(tx *Tx) error {
 		for _, table := range tableOf {
@@ -113,6 +113,10 @@ func (db *DB) Adopt(ctx context.Context, owner string, now time.Time) (n int64, 
 				return fmt.Errorf("adopt work: %w", err)
 			}
 			n += k
+		}
+		_, err := tx.exec(ctx, `UPDATE verification_rounds SET due_at = $1, lease_owner = NULL WHERE lease_owner = $2`, micros(now), owner)
+		if err != nil {
+			return fmt.Errorf("adopt verifications: %w", err)
 		}
 		return nil
 	})

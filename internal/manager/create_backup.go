@@ -190,6 +190,9 @@ func (w *createBackup) done(ctx context.Context, tx *db.Tx) error {
 	if err := tx.SetBackupRef(ctx, w.id, w.ref); err != nil {
 		return err
 	}
+	if err := tx.OpenRound(ctx, w.b.Project, w.now().Add(restVerified)); err != nil {
+		return err
+	}
 	if text := marked(w.rep); text != "" {
 		if err := w.tell(ctx, tx, w.b.Project, w.b.Share, actionCreate, "create share backup "+string(w.id)+": "+text); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 	"abaca/internal/db"
 )
 
-// houseKeeping is how often repositories are looked after and old messages thrown away.
+// houseKeeping is how often repositories are looked after and old messages and records thrown away.
 const houseKeeping = 10 * time.Minute
 
 // keepHouse does, now and then, what no request asks for.
@@ -29,7 +29,13 @@ func (m *Manager) keepHouse(ctx context.Context) {
 }
 
 func (m *Manager) keepHouseOnce(ctx context.Context) error {
-	if err := m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.ExpireMessages(ctx, m.now()) }); err != nil {
+	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+		if err := tx.ExpireMessages(ctx, m.now()); err != nil {
+			return err
+		}
+		return tx.ExpireVerifications(ctx, m.now().Add(-verifiedLife))
+	})
+	if err != nil {
 		return err
 	}
 	if err := m.sweep(ctx); err != nil {

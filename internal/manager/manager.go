@@ -24,6 +24,9 @@ type Engine interface {
 	Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Report, error)
 	// Delete lets go of everything saved under an id; nothing saved is no error.
 	Delete(ctx context.Context, project abaca.ProjectID, id string) error
+	// Verify reads the trees of refs back: all directories and chunk lists, and the contents whose hash lies in the slice. Damage
+	// is in the verifications, of which there is one for each ref but those deleted meanwhile; an error is what ended the whole.
+	Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error)
 	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
 	Maintain(ctx context.Context, project abaca.ProjectID) error
 }
@@ -54,7 +57,7 @@ type Snapshotter interface {
 	Sweep(ctx context.Context, inUse func(name string) (bool, error)) error
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step and Settle.
+// A Config is what a Manager is made of. All of it is needed but Step, Settle and VerifyShare.
 type Config struct {
 	DB             *db.DB
 	Engine         Engine
@@ -73,6 +76,8 @@ type Config struct {
 	Tries   int           // how often work is tried before it fails
 	Backoff time.Duration // the pause before the second try; it doubles from then on
 	Settle  time.Duration // how long a share stays busy with a backup at least, so that clients see it
+
+	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none
 
 	Log  *slog.Logger
 	Now  func() time.Time

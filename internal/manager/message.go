@@ -15,6 +15,7 @@ const (
 	actionCreate  = "002"
 	actionDelete  = "007"
 	actionRestore = "028"
+	actionVerify  = actionRestore // Manila has no number for it; whether a backup can be restored is what it is about
 
 	detailUnknown = "001"
 )

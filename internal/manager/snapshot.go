@@ -89,8 +89,9 @@ func (m *Manager) ResetSnapshotStatus(ctx context.Context, caller abaca.Caller, 
 // createSnapshot is the work half.
 type createSnapshot struct {
 	*Manager
-	id  abaca.SnapshotID
-	ref abaca.Ref
+	id      abaca.SnapshotID
+	project abaca.ProjectID
+	ref     abaca.Ref
 }
 
 func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (err error) {
@@ -98,6 +99,7 @@ func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (e
 	if err != nil {
 		return err
 	}
+	w.project = sn.Project
 	s, err := w.DB.Share(ctx, sn.Share, "")
 	if err != nil {
 		return err
@@ -119,7 +121,10 @@ func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (e
 }
 
 func (w *createSnapshot) done(ctx context.Context, tx *db.Tx) error {
-	return tx.SetSnapshotRef(ctx, w.id, w.ref)
+	if err := tx.SetSnapshotRef(ctx, w.id, w.ref); err != nil {
+		return err
+	}
+	return tx.OpenRound(ctx, w.project, w.now().Add(restVerified))
 }
 
 func (w *createSnapshot) failed(ctx context.Context, tx *db.Tx, reason string) error {

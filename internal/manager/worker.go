@@ -68,6 +68,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.wakes[0]); return nil })
 	lanes.Go(func() error { m.lane(ctx, light, m.Light, m.wakes[1]); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
+	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
 	return lanes.Wait()
 }
 
@@ -132,15 +133,55 @@ func (m *Manager) run(ctx context.Context, job db.Job) {
 	m.wake()
 }
 
-// attempt does the work under a lease that is kept alive meanwhile.
+// attempt does the work under a lease that is kept alive meanwhile, together with the progress.
 func (m *Manager) attempt(ctx context.Context, job db.Job, w work) error {
+	var latest atomic.Pointer[abaca.Progress]
+	shown := 0 // of the goroutine that beats alone
+	percent := func() int {
+		if p := latest.Load(); p != nil {
+			return max(shown, p.Percent())
+		}
+		return shown
+	}
+	l := lease{
+		news: func() bool { return percent() != shown },
+		beat: func(ctx context.Context, until time.Time) error {
+			now := percent()
+			err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+				if now != shown && job.Operation.Heavy {
+					if err := tx.SetProgress(ctx, job, now, m.now()); err != nil {
+						return err
+					}
+				}
+				return tx.Beat(ctx, job, until)
+			})
+			if err == nil {
+				shown = now
+			}
+			return err
+		},
+	}
+	return m.underLease(ctx, l, func(ctx context.Context) error {
+		return w.do(ctx, func(p abaca.Progress) { latest.Store(&p) })
+	})
+}
+
+// A lease is how work is kept: beat extends it, and is called when a third of it is over or, where there is
+// news to be written with it, within a second.
+type lease struct {
+	beat func(ctx context.Context, until time.Time) error
+	news func() bool // nil where there never is any
+}
+
+// underLease does something while its lease is beaten forward. Where the lease is lost, or has passed because the database did
+// not answer, the work is cancelled and db.ErrLeaseLost returned.
+func (m *Manager) underLease(ctx context.Context, l lease, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var latest atomic.Pointer[abaca.Progress]
 	var keeper errgroup.Group
 	stop := make(chan struct{})
-	keeper.Go(func() error { m.keepLease(ctx, cancel, job, &latest, stop); return nil })
-	err := w.do(ctx, func(p abaca.Progress) { latest.Store(&p) })
+	keeper.Go(func() error { m.keepLease(ctx, cancel, l, stop); return nil })
+	err := do(ctx)
 	close(stop)
 	keeper.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, db.ErrLeaseLost) {
@@ -149,13 +190,11 @@ func (m *Manager) attempt(ctx context.Context, job db.Job, w work) error {
 	return err
 }
 
-// keepLease beats the lease forward and writes the latest progress, until stop is closed. Where the lease is lost, or has
-// passed because the database did not answer, it cancels the work.
-func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc, job db.Job, latest *atomic.Pointer[abaca.Progress], stop <-chan struct{}) {
+// keepLease beats a lease until stop is closed or the lease is lost.
+func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc, l lease, stop <-chan struct{}) {
 	tick := time.NewTicker(min(look, m.Lease/4))
 	defer tick.Stop()
 	until := m.now().Add(m.Lease)
-	shown := 0
 	for {
 		select {
 		case <-stop:
@@ -164,25 +203,14 @@ func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc,
 			return
 		case <-tick.C:
 		}
-		percent := shown
-		if p := latest.Load(); p != nil {
-			percent = max(shown, p.Percent())
-		}
 		now := m.now()
-		if percent == shown && until.Sub(now) > m.Lease*2/3 {
+		if (l.news == nil || !l.news()) && until.Sub(now) > m.Lease*2/3 {
 			continue
 		}
-		err := m.DB.Transact(ctx, func(tx *db.Tx) error {
-			if percent != shown && job.Operation.Heavy {
-				if err := tx.SetProgress(ctx, job, percent, now); err != nil {
-					return err
-				}
-			}
-			return tx.Beat(ctx, job, now.Add(m.Lease))
-		})
+		err := l.beat(ctx, now.Add(m.Lease))
 		switch {
 		case err == nil:
-			until, shown = now.Add(m.Lease), percent
+			until = now.Add(m.Lease)
 		case errors.Is(err, db.ErrLeaseLost):
 			cancel(err)
 			return

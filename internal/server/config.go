@@ -71,6 +71,10 @@ type Config struct {
 		Checkpoint time.Duration `koanf:"checkpoint" yaml:"checkpoint"`
 	} `koanf:"engine" yaml:"engine"`
 
+	Verify struct {
+		SharePerDay float64 `koanf:"share_per_day" yaml:"share_per_day"` // of each project's saved data; 0.04 is all of it in 25 days, 0 none
+	} `koanf:"verify" yaml:"verify"`
+
 	Log struct {
 		Level  string `koanf:"level" yaml:"level"`
 		Format string `koanf:"format" yaml:"format"`
@@ -98,7 +102,8 @@ func defaults() map[string]any {
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
 		"engine.dense": false, "engine.checkpoint": "5m",
-		"log.level": "info", "log.format": "text",
+		"verify.share_per_day": 0.04,
+		"log.level":            "info", "log.format": "text",
 	}
 }
 
@@ -174,7 +179,7 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkBackends(), c.checkWorkers(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -238,6 +243,13 @@ func (c *Config) checkWorkers() error {
 	}
 	if w.Lease < 4*time.Second || w.Backoff < 0 {
 		return errors.New("workers: the lease must be 4s at least, and the backoff not negative")
+	}
+	return nil
+}
+
+func (c *Config) checkVerify() error {
+	if share := c.Verify.SharePerDay; !(share >= 0 && share <= 1) { // which NaN is not either
+		return fmt.Errorf("verify.share_per_day: %v is not from 0 to 1", share)
 	}
 	return nil
 }

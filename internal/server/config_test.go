@@ -12,7 +12,7 @@ import (
 
 func TestSettingsComeFromFileThenEnvironmentThenFlags(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "abaca.yaml")
-	write(t, path, "listen: 127.0.0.1:1\ndata_dir: /from/file\nworkers: {trees: 7, lease: 1m}\nquotas: {backups: 3}\n"+
+	write(t, path, "listen: 127.0.0.1:1\ndata_dir: /from/file\nworkers: {trees: 7, lease: 1m}\nquotas: {backups: 3}\nverify: {share_per_day: 1}\n"+
 		"backends: [{name: nfs, driver: directory, path: /srv/nfs}]\n")
 	c, err := Load(path, []string{"ABACA_DATA_DIR=/from/environment", "ABACA_WORKERS_OTHERS=9", "ABACA_SHARE_PROTOCOLS=[NFS]",
 		"ABACA_ENDPOINT=http://the/client's", "HOME=/"}, map[string]any{"listen": "127.0.0.1:2"})
@@ -20,7 +20,7 @@ func TestSettingsComeFromFileThenEnvironmentThenFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Listen != "127.0.0.1:2" || c.DataDir != "/from/environment" || c.Workers.Trees != 7 || c.Workers.Others != 9 ||
-		c.Workers.Lease != time.Minute || c.Quotas["backups"] != 3 || c.Quotas["shares"] != 50 ||
+		c.Workers.Lease != time.Minute || c.Quotas["backups"] != 3 || c.Quotas["shares"] != 50 || c.Verify.SharePerDay != 1 ||
 		len(c.ShareProtocols) != 1 || len(c.Backends) != 1 || c.Backends[0].Path != "/srv/nfs" {
 		t.Errorf("%+v", c)
 	}
@@ -47,6 +47,10 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"backends: [{name: a, driver: directory, path: /a, colour: red}]", "colour"},
 		{"backends: [{name: a, driver: directory, path: /a}, {name: a, driver: directory, path: /b}]", "two named a"},
 		{"backends: [{name: a, driver: directory, path: /a}, {name: b, driver: directory, path: /a/b}]", "overlap"},
+		{"verify: {share_per_day: -0.1}", "from 0 to 1"},
+		{"verify: {share_per_day: 4}", "from 0 to 1"},
+		{"verify: {share_per_day: .nan}", "from 0 to 1"},
+		{"verify: {share_per_day: 4%}", "share_per_day"},
 		{"quotas: {cakes: 3}", "cakes"},
 		{"quotas: {backups: -2}", "-2"},
 		{"master_key: abc", "64 hexadecimal digits"},

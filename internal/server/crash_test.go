@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"abaca/internal/server"
 	"abaca/internal/test/serve"
@@ -42,6 +44,7 @@ func serveUntilKilled(dir, at string) error {
 	if err != nil {
 		return err
 	}
+	c.Verify.SharePerDay = 1
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
 		server.WithStep(func(_ context.Context, name string) error {
 			fmt.Println(name)
@@ -129,6 +132,33 @@ type stage struct {
 	*process
 	share, backup, snapshot string
 	kept                    string // a copy of the share's files as they were backed up
+}
+
+// exec and count reach the database past the server, as only a test may.
+func (s *stage) exec(t *testing.T, statement string) {
+	t.Helper()
+	database(t, s.dir, func(d *sql.DB) error {
+		_, err := d.ExecContext(t.Context(), statement)
+		return err
+	})
+}
+
+func (s *stage) count(t *testing.T, rows string) (n int) {
+	t.Helper()
+	database(t, s.dir, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
+	return n
+}
+
+func database(t *testing.T, dir string, do func(*sql.DB) error) {
+	t.Helper()
+	d, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "abaca.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := do(d); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *stage) files() string { return filepath.Join(s.dir, "shares", s.share) }
@@ -240,6 +270,32 @@ var deeds = map[string]deed{
 		request: func(_ *testing.T, s *stage) { s.Must(202, "", "DELETE", "/snapshots/"+s.snapshot, nil) },
 		after: func(_ *testing.T, s *stage) {
 			s.AtRest("/snapshots/"+s.snapshot, "snapshot", "gone")
+		},
+	},
+	"verify": {
+		before: func(t *testing.T, s *stage) {
+			s.share = s.NewShare("docs")
+			plant(t, s.files())
+			s.backup = s.NewBackup(s.share)
+			if err := serve.FlipBit(s.dir); err != nil {
+				t.Fatal(err)
+			}
+		},
+		request: func(t *testing.T, s *stage) { s.exec(t, "UPDATE verification_rounds SET due_at = 0") }, // a day has passed
+		after: func(t *testing.T, s *stage) {
+			s.Until("/messages", "messages", "told", func(object) bool {
+				_, answer := s.Do("GET", "/messages?resource_id="+s.share, nil)
+				return len(answer["messages"].([]any)) > 0
+			})
+			s.AtRest("/share-backups/"+s.backup, "share_backup", "available")
+			// Its end is one transaction, so that whatever was interrupted it is told and recorded once.
+			if told, records := s.count(t, "messages"), s.count(t, "verifications"); told != 1 || records != 1 {
+				t.Errorf("%d messages and %d records", told, records)
+			}
+			tomorrow := time.Now().Add(12 * time.Hour).UnixMicro()
+			if s.count(t, fmt.Sprintf("verification_rounds WHERE due_at > %d AND lease_owner IS NULL", tomorrow)) != 1 {
+				t.Error("the round has not moved on")
+			}
 		},
 	},
 	"delete_share": {

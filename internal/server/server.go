@@ -51,6 +51,7 @@ type parts struct {
 	auth   api.Authenticator
 	step   func(context.Context, string) error
 	settle time.Duration
+	now    func() time.Time
 }
 
 // WithAuthenticator has callers told apart by something else than the configuration's strategy.
@@ -64,13 +65,17 @@ func WithStep(f func(ctx context.Context, name string) error) Option {
 // WithSettle has shares stay busy with a backup or restore for this long at least.
 func WithSettle(d time.Duration) Option { return func(p *parts) { p.settle = d } }
 
+// WithClock has what is due at a time, and what is noted with one, follow another clock. Time that passes meanwhile is measured by
+// the system's all the same.
+func WithClock(now func() time.Time) Option { return func(p *parts) { p.now = now } }
+
 // settle is one second by default: clients ask for a second backup of a share to see it refused while the first is made, and an
 // empty share's would be over before they have asked.
 const settle = time.Second
 
-// Open makes what is missing, takes the data directory for this process alone, and listens.
+// Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle}
+	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle, now: time.Now}
 	for _, o := range options {
 		o(&p)
 	}
@@ -98,22 +103,16 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if err != nil {
 		return nil, err
 	}
-	e, err := engine.New(engine.Config{
-		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
-	})
+	e, err := c.openEngine(key, log)
 	if err != nil {
-		return nil, fmt.Errorf("open engine: %w", err)
+		return nil, err
 	}
-	s.closers = append(s.closers, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), grace)
-		defer cancel()
-		return e.Close(ctx)
-	})
+	s.closers = append(s.closers, closer(e))
 	s.Manager = manager.New(manager.Config{
 		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
 		Host: c.Host, Heavy: c.Workers.Trees, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, Log: log, Now: time.Now, Step: p.step,
+		Backoff: c.Workers.Backoff, Settle: p.settle, VerifyShare: c.Verify.SharePerDay, Log: log, Now: p.now, Step: p.step,
 	})
 	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
 		return nil, err
@@ -132,7 +131,26 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	return s, nil
 }
 
-// lock makes sure that one process at a time uses the data directory. The kernel lets go of the lock when the process ends, however.
+func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error) {
+	e, err := engine.New(engine.Config{
+		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open engine: %w", err)
+	}
+	return e, nil
+}
+
+// closer closes an engine, whose users have so long to leave it.
+func closer(e *engine.Engine) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		return e.Close(ctx)
+	}
+}
+
+// lock makes sure that one server at a time uses the data directory; OpenBeside needs none. The kernel lets go of the lock when the process ends, however.
 func (s *Server) lock() error {
 	f, err := os.OpenFile(filepath.Join(s.config.DataDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -32,6 +32,12 @@ func StartIn(t testing.TB, dir string, options ...server.Option) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return StartWith(t, c, options...)
+}
+
+// StartWith is StartIn with a configuration that the test has changed.
+func StartWith(t testing.TB, c server.Config, options ...server.Option) *Server {
+	t.Helper()
 	options = append([]server.Option{server.WithSettle(0)}, options...)
 	srv, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(logWriter{t}, nil)), options...)
 	if err != nil {
