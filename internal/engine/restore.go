@@ -70,7 +70,7 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 // restore runs a restore, and a second time when the share was full and removing what will not stay has made room.
 func (r *repository) restore(ctx context.Context, fd int, root object.ID, progress *meter) (abaca.Report, error) {
 	attempt := func(clearing bool, progress *meter) (*restorer, error) {
-		t := newRestorer(r.kopia, readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
+		t := newRestorer(newSource(r.kopia), readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
 		t.clearing, t.meter = clearing, progress
 		return t, t.run(ctx, fd, root)
 	}

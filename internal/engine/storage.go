@@ -23,6 +23,7 @@ type fileStorage struct {
 	paths pather
 	root  string
 	now   func() time.Time
+	packs *openPacks
 
 	mu      sync.Mutex
 	durable map[string]bool // directories whose own names have been made durable
@@ -45,7 +46,7 @@ func openFileStorage(ctx context.Context, root string, now func() time.Time) (*f
 	if !ok {
 		return nil, errors.New("the storage does not tell where its blobs are")
 	}
-	return &fileStorage{Storage: st, paths: paths, root: root, now: now, durable: map[string]bool{root: true}}, nil
+	return &fileStorage{Storage: st, paths: paths, root: root, now: now, packs: newOpenPacks(), durable: map[string]bool{root: true}}, nil
 }
 
 // PutBlob writes a blob and makes its name durable.
