@@ -166,6 +166,9 @@ func (w *worker) compare(ctx context.Context, j *job) error {
 	if !same {
 		return w.rewrite(ctx, j)
 	}
+	if done, err := w.mend(ctx, j, old); done || err != nil {
+		return err
+	}
 	p := patch{worker: w, job: j, old: old}
 	if err := w.eachChunk(ctx, &j.e, p.chunk(ctx)); err != nil || p.begun {
 		return w.complete(ctx, j, err)
