@@ -107,6 +107,8 @@ type restorer struct {
 	mu    sync.Mutex
 	begun map[*job]struct{} // that have a new file which is not complete
 
+	uid, gid uint32 // of this process, whose new files most likely belong to them
+
 	tempPrefix string // of names that this run makes and that no saved tree has
 	temps      atomic.Uint64
 	seeds      [2]maphash.Seed
@@ -119,6 +121,8 @@ func newRestorer(src source, contents func() contentReader, hash func() contentH
 		source: src, contents: contents, hash: hash, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
 		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
+		uid:        uint32(unix.Geteuid()),
+		gid:        uint32(unix.Getegid()),
 		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()),
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
