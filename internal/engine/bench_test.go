@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"abaca"
 )
 
@@ -82,11 +84,13 @@ func BenchmarkSave(b *testing.B) {
 	for _, set := range sets {
 		tree := b.TempDir()
 		planted := false
+		var used time.Duration // by the saves of one run
 		save := func(b *testing.B, e *Engine, id string, parent abaca.Ref) {
 			before := processorTime()
 			_, report, err := e.Save(context.Background(), request(id, parent), volumeOf(b, tree), nil)
 			must(b, err)
-			b.ReportMetric(float64((processorTime()-before).Milliseconds())/1000, "cpu-s")
+			used += processorTime() - before
+			b.ReportMetric(used.Seconds()/float64(b.N), "cpu-s/op")
 			b.ReportMetric(float64(report.Stored>>10)/1024, "stored-MB")
 		}
 		prepare := func(b *testing.B) *Engine {
@@ -101,6 +105,7 @@ func BenchmarkSave(b *testing.B) {
 			return e
 		}
 		b.Run(set.name+"/full", func(b *testing.B) {
+			used = 0
 			for i := range b.N {
 				b.StopTimer()
 				e := prepare(b)
@@ -113,9 +118,89 @@ func BenchmarkSave(b *testing.B) {
 			ref, _, err := e.Save(context.Background(), request("first", ""), volumeOf(b, tree), nil)
 			must(b, err)
 			b.ResetTimer()
+			used = 0
 			for i := range b.N {
 				save(b, e, fmt.Sprint(i, "-", b.N), ref)
 			}
 		})
 	}
+}
+
+// BenchmarkRestore restores into nothing, and over a copy in which every large file, or every hundredth small one, differs.
+func BenchmarkRestore(b *testing.B) {
+	for _, set := range []struct {
+		name  string
+		plant func(b *testing.B, root string)
+		spoil func(b *testing.B, root string)
+	}{
+		{"large", plantLarge, spoilLarge},
+		{"tiny", func(b *testing.B, root string) {
+			plantSmall(b, root, scaled(200_000), 500, func(*rand.Rand) int { return 100 })
+		}, func(*testing.B, string) {}},
+	} {
+		tree := b.TempDir()
+		e := newEngine(b, b.TempDir())
+		var ref abaca.Ref
+		restore := func(b *testing.B, target string, used *time.Duration) {
+			before := processorTime()
+			report, err := e.Restore(context.Background(), testProject, ref, volumeOf(b, target), nil)
+			must(b, err)
+			*used += processorTime() - before
+			b.ReportMetric(used.Seconds()/float64(b.N), "cpu-s/op")
+			b.ReportMetric(float64(report.Stored>>10)/1024, "stored-MB")
+		}
+		prepare := func(b *testing.B) {
+			if ref == "" {
+				set.plant(b, tree)
+				var err error
+				ref, _, err = e.Save(context.Background(), request("one", ""), volumeOf(b, tree), nil)
+				must(b, err)
+			}
+			b.ResetTimer()
+		}
+		b.Run(set.name+"/empty", func(b *testing.B) {
+			prepare(b)
+			var used time.Duration
+			for range b.N {
+				b.StopTimer()
+				target, err := os.MkdirTemp(b.TempDir(), "")
+				must(b, err)
+				b.StartTimer()
+				restore(b, target, &used)
+				b.StopTimer()
+				must(b, os.RemoveAll(target))
+			}
+		})
+		b.Run(set.name+"/over", func(b *testing.B) {
+			prepare(b)
+			var used time.Duration
+			target := b.TempDir()
+			var first time.Duration
+			restore(b, target, &first)
+			b.ResetTimer()
+			for range b.N {
+				b.StopTimer()
+				set.spoil(b, target)
+				b.StartTimer()
+				restore(b, target, &used)
+			}
+		})
+	}
+}
+
+// spoilLarge overwrites one percent of every file, in pieces.
+func spoilLarge(b *testing.B, root string) {
+	b.Helper()
+	names, err := os.ReadDir(root)
+	must(b, err)
+	for i, name := range names {
+		f, err := os.OpenFile(filepath.Join(root, name.Name()), os.O_WRONLY, 0)
+		must(b, err)
+		for piece := range 5 {
+			_, err := f.WriteAt(randomBytes(uint64(100*i+piece), 512<<10), int64(piece)*50<<20+7)
+			must(b, err)
+		}
+		must(b, f.Close())
+	}
+	unix.Sync()
 }

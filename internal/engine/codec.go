@@ -33,6 +33,10 @@ const (
 	piecePlain       = 0x01
 	pieceSize        = 1 << 20
 	pieceHeader      = 8
+
+	// Pieces up to this size are searched more thoroughly. It takes two and a half times as long and saves a tenth of
+	// what is stored of them; in larger pieces the fast search finds more by itself, and time counts for more.
+	thorough = 16 << 10
 )
 
 // registerCodec puts the codec in the place of Kopia's.
@@ -77,7 +81,11 @@ func (c *blockCodec) Compress(output io.Writer, input io.Reader) error {
 func (s *scratch) writePiece(output io.Writer, in []byte, hopeless *bool) error {
 	kind, body := byte(piecePlain), in
 	if !*hopeless {
-		compressed := s2.Encode(s.out[pieceHeader:], in)
+		encode := s2.Encode
+		if len(in) <= thorough {
+			encode = s2.EncodeBetter
+		}
+		compressed := encode(s.out[pieceHeader:], in)
 		if len(compressed) < len(in)-len(in)/16 {
 			kind, body = pieceCompressed, compressed
 		} else {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/kopia/kopia/repo/object"
 
@@ -21,6 +20,9 @@ const maxLine = 64 << 20
 type dirDecoder struct {
 	header header
 	totals totals // of the whole directory; valid once next has returned io.EOF
+
+	// expected is a name that probably comes next; an entry of that name shares its memory.
+	expected string
 
 	lines lineReader
 	last  string
@@ -37,7 +39,11 @@ const (
 
 // newDirDecoder reads the header. The caller closes r when it is done with the decoder.
 func newDirDecoder(r io.Reader) (*dirDecoder, error) {
-	d := &dirDecoder{lines: lineReader{r: bufio.NewReaderSize(r, 64<<10)}}
+	size := 64 << 10
+	if o, ok := r.(object.Reader); ok {
+		size = int(min(int64(size), o.Length())) // most directories are small
+	}
+	d := &dirDecoder{lines: lineReader{r: bufio.NewReaderSize(r, size)}}
 	line, err := d.lines.next()
 	if err != nil {
 		return nil, err
@@ -82,7 +88,7 @@ func (d *dirDecoder) next(e *entry) error {
 		return d.end(rest)
 	}
 	line = bytes.TrimSuffix(line, []byte(","))
-	p := parser{b: line}
+	p := parser{b: line, expected: d.expected}
 	*e = entry{}
 	p.entry(e)
 	p.end()
@@ -124,7 +130,9 @@ func (p *parser) entry(e *entry) {
 	p.object(func(key []byte) {
 		switch string(key) {
 		case "name":
-			if s := p.string(); e.name == "" {
+			if s := p.string(); e.name == "" && string(s) == p.expected {
+				e.name = p.expected
+			} else if e.name == "" {
 				e.name = string(s)
 			}
 		case "type":
@@ -251,20 +259,6 @@ func (p *parser) timespec() (t posix.Time) {
 	t.Nsec = uint32(p.bounded(999_999_999))
 	p.expect(']')
 	return t
-}
-
-// time reads RFC 3339. All times were written in UTC.
-func (p *parser) time() posix.Time {
-	s := p.string()
-	if p.err != nil {
-		return posix.Time{}
-	}
-	var t time.Time
-	if err := t.UnmarshalText(s); err != nil {
-		p.fail("time %q", s)
-		return posix.Time{}
-	}
-	return posix.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
 }
 
 func (p *parser) mode() uint16 {

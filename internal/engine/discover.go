@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/kopia/kopia/repo/object"
 	"golang.org/x/sys/unix"
@@ -101,6 +101,7 @@ func (s *saver) list(ctx context.Context, n *node) error {
 		return err
 	}
 	var names []nameRef
+	var arena strings.Builder // whose bytes become the string without a copy
 	for {
 		name, typ, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -109,11 +110,12 @@ func (s *saver) list(ctx context.Context, n *node) error {
 		if err != nil {
 			return err
 		}
-		names = append(names, nameRef{uint32(len(n.arena)), uint16(len(name)), kindOf(uint32(typ) << 12)})
-		n.arena = append(n.arena, name...)
+		names = append(names, nameRef{uint32(arena.Len()), uint16(len(name)), kindOf(uint32(typ) << 12)})
+		arena.Write(name)
 	}
+	n.arena = arena.String()
 	slices.SortFunc(names, func(a, b nameRef) int {
-		return bytes.Compare(n.arena[a.at:][:a.length], n.arena[b.at:][:b.length])
+		return strings.Compare(n.arena[a.at:][:a.length], n.arena[b.at:][:b.length])
 	})
 	n.items = make([]item, len(names))
 	for i, r := range names {
@@ -134,9 +136,10 @@ func (s *saver) lookUp(ctx context.Context, n *node) error {
 			s.progress.find(found, bytes)
 			found, bytes = 0, 0
 		}
-		it, name := &n.items[i], string(n.nameOf(i))
+		it, name := &n.items[i], n.nameOf(i)
 		st, err := posix.StatAt(n.fd, name)
 		switch {
+		case err == nil:
 		case errors.Is(err, fs.ErrNotExist):
 			it.state = stateGone
 			continue
@@ -145,7 +148,7 @@ func (s *saver) lookUp(ctx context.Context, n *node) error {
 			s.marks.add(n.path(name), markUnreadable, err)
 			found++
 			continue
-		case err != nil:
+		default:
 			return err
 		}
 		it.set(&st)

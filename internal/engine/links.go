@@ -36,5 +36,7 @@ func (t *readFiles) keep(e *entry) {
 	if t.files == nil || len(t.files) >= maxLinks {
 		t.files = make(map[fileID]entry)
 	}
-	t.files[fileID{e.scope, e.ino}] = *e
+	known := *e
+	known.name = "" // each name has its own
+	t.files[fileID{e.scope, e.ino}] = known
 }

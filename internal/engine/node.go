@@ -54,11 +54,12 @@ type dirResult struct {
 
 // A listing is the names of a directory, sorted, with their status.
 type listing struct {
-	arena []byte
+	arena string
 	items []item
 }
 
-func (l *listing) nameOf(i int) []byte {
+// nameOf returns a part of the arena, which is to be cloned by who keeps it longer than the listing.
+func (l *listing) nameOf(i int) string {
 	it := &l.items[i]
 	return l.arena[it.nameAt:][:it.nameLen]
 }
@@ -66,14 +67,16 @@ func (l *listing) nameOf(i int) []byte {
 // keepDirs forgets all items but directories, since the base has the others.
 func (n *node) keepDirs() {
 	var kept listing
+	var arena strings.Builder
 	for slot := range n.dirs {
 		d := &n.dirs[slot]
 		it, name := n.items[d.item], n.nameOf(d.item)
-		it.nameAt = uint32(len(kept.arena))
-		kept.arena = append(kept.arena, name...)
+		it.nameAt = uint32(arena.Len())
+		arena.WriteString(name)
 		d.item = len(kept.items)
 		kept.items = append(kept.items, it)
 	}
+	kept.arena = arena.String()
 	n.listing, n.whole = kept, false
 }
 

@@ -14,6 +14,8 @@ type parser struct {
 	i   int
 	err error
 	tmp []byte // the latest string that had escapes
+
+	expected string // see dirDecoder
 }
 
 func (p *parser) fail(format string, args ...any) {
@@ -88,16 +90,17 @@ func (p *parser) array(element func()) {
 func (p *parser) string() []byte {
 	p.expect('"')
 	rest := p.b[p.i:]
-	n := bytes.IndexByte(rest, '"')
-	if n < 0 {
-		p.fail("a string does not end")
-		return nil
+	for n, c := range rest { // most strings are too short for bytes.IndexByte to pay
+		if c == '"' {
+			p.i += n + 1
+			return rest[:n]
+		}
+		if c == '\\' {
+			return p.escaped()
+		}
 	}
-	if bytes.IndexByte(rest[:n], '\\') < 0 {
-		p.i += n + 1
-		return rest[:n]
-	}
-	return p.escaped()
+	p.fail("a string does not end")
+	return nil
 }
 
 func (p *parser) escaped() []byte {

@@ -23,7 +23,7 @@ func (s *saver) openPrevious(ctx context.Context, id object.ID) (*previousReader
 	if id == object.EmptyID {
 		return &previousReader{end: true}, nil
 	}
-	r, err := s.w.session.OpenObject(ctx, id)
+	r, err := s.source.OpenObject(ctx, id)
 	if err != nil {
 		return nil, previousError(ctx, err)
 	}
@@ -71,14 +71,17 @@ func (b *previousReader) peek() (*entry, error) {
 func (b *previousReader) pass() { b.valid = false }
 
 // find passes all entries before name, says how many, and passes and returns that of this name, nil if there is none.
-func (b *previousReader) find(name []byte) (e *entry, between int, err error) {
+func (b *previousReader) find(name string) (e *entry, between int, err error) {
+	if b.dec != nil {
+		b.dec.expected = name
+	}
 	for {
 		e, err = b.peek()
-		if e == nil || err != nil || e.name > string(name) {
+		if e == nil || err != nil || e.name > name {
 			return nil, between, err
 		}
 		b.pass()
-		if e.name == string(name) {
+		if e.name == name {
 			return e, between, nil
 		}
 		between++

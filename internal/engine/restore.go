@@ -91,7 +91,7 @@ func (e *Engine) find(ctx context.Context, r *repository, ref abaca.Ref) (*snaps
 // restore runs a restore, and a second time when the share was full and removing what will not stay has made room.
 func (r *repository) restore(ctx context.Context, fd int, root object.ID, progress *meter) (abaca.Report, error) {
 	attempt := func(clearing bool, progress *meter) (*restorer, error) {
-		t := newRestorer(r.kopia, readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
+		t := newRestorer(newSource(r.kopia), readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
 		t.clearing, t.meter = clearing, progress
 		return t, t.run(ctx, fd, root)
 	}
@@ -128,6 +128,8 @@ type restorer struct {
 	mu    sync.Mutex
 	begun map[*job]struct{} // that have a new file which is not complete
 
+	uid, gid uint32 // of this process, whose new files most likely belong to them
+
 	tempPrefix string // of names that this run makes and that no saved tree has
 	temps      atomic.Uint64
 	seeds      [2]maphash.Seed
@@ -140,6 +142,8 @@ func newRestorer(src source, contents func() contentReader, hash func() contentH
 		source: src, contents: contents, hash: hash, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
 		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
+		uid:        uint32(unix.Geteuid()),
+		gid:        uint32(unix.Getegid()),
 		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()),
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}

@@ -112,7 +112,7 @@ func (k kind) fileType() uint32 {
 }
 
 // dress gives an inode the saved attributes and touches only what differs. st is its status now; fresh says that it
-// was made just now, has no extended attributes, and that st says nothing of it. It returns what could not be set, in words; only errors that
+// was made just now and has no extended attributes. It returns what could not be set, in words; only errors that
 // would meet every file are errors.
 //
 // The order matters: chown clears setuid, setgid and capabilities, so owners come first and modes after attributes;
@@ -129,7 +129,7 @@ func (n subject) dress(e *entry, st posix.Stat, fresh bool) (problems []string, 
 		return nil
 	}
 	mode := permOf(e)
-	chowned := fresh || st.UID != e.uid || st.GID != e.gid
+	chowned := st.UID != e.uid || st.GID != e.gid
 	if chowned {
 		err := n.chown(e.uid, e.gid)
 		if errors.Is(err, unix.EPERM) {

@@ -27,7 +27,7 @@ func (c *contentCodec) decode(in []byte, codec compression.HeaderID, size int) (
 		return nil, errors.New("the codec's header is missing")
 	}
 	if cap(c.out) < size {
-		c.out = make([]byte, 0, max(size, 1<<20))
+		c.out = make([]byte, 0, max(size, min(2*cap(c.out), 1<<20), 64<<10))
 	}
 	switch compression.HeaderIDToName[codec] {
 	case "s2-default", "s2-better", "s2-parallel-4", "s2-parallel-8":

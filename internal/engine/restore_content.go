@@ -23,7 +23,7 @@ func (r *restorer) begin(j *job) (err error) {
 	defer r.dirs.done(j.dir)
 	create := func(name string) error {
 		err := r.change(j.dir, fd, func() error {
-			j.out, err = posix.Create(fd, name, 0o600)
+			j.out, err = posix.Create(fd, name, r.firstMode(&j.e))
 			return err
 		})
 		if err == nil {
@@ -41,6 +41,15 @@ func (r *restorer) begin(j *job) (err error) {
 	}
 	j.temp = r.temp()
 	return wrap("make the file", create(j.temp))
+}
+
+// firstMode is the mode that a new file begins with: the saved one where the file most likely belongs to its owner from the
+// beginning, which spares setting it; else one that shows the content to nobody who may not see it in the end.
+func (r *restorer) firstMode(e *entry) uint32 {
+	if e.uid == r.uid && e.gid == r.gid && len(e.xattrs) == 0 {
+		return uint32(e.mode) & 0o777
+	}
+	return 0o600
 }
 
 func wrap(doing string, err error) error {
@@ -131,7 +140,11 @@ func (r *restorer) dressNew(j *job) error {
 			return fmt.Errorf("set the size: %w", err)
 		}
 	}
-	problems, err := openSubject(j.out).dress(&j.e, posix.Stat{}, true)
+	st, err := posix.StatFD(j.out) // often what it was made with is right
+	if err != nil {
+		return fmt.Errorf("examine the new file: %w", err)
+	}
+	problems, err := openSubject(j.out).dress(&j.e, st, true)
 	r.tally.incomplete(j, problems)
 	return err
 }
@@ -165,6 +178,9 @@ func (w *worker) compare(ctx context.Context, j *job) error {
 	}
 	if !same {
 		return w.rewrite(ctx, j)
+	}
+	if done, err := w.patch(ctx, j, old); done || err != nil {
+		return err
 	}
 	p := patch{worker: w, job: j, old: old}
 	if err := w.eachChunk(ctx, &j.e, p.chunk(ctx)); err != nil || p.begun {

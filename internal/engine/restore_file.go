@@ -193,7 +193,11 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 	if err != nil {
 		return fmt.Errorf("make it: %w", err)
 	}
-	problems, err := closedSubject(fd, name).dress(&j.e, posix.Stat{}, true)
+	st, err := posix.StatAt(fd, name)
+	if err != nil {
+		return fmt.Errorf("examine what was made: %w", err)
+	}
+	problems, err := closedSubject(fd, name).dress(&j.e, st, true)
 	r.tally.incomplete(j, problems)
 	if err == nil && name != j.e.name {
 		err = r.put(ctx, j, fd, name)

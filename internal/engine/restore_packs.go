@@ -196,7 +196,7 @@ type rangeBuffer struct {
 func (r *rangeBuffer) fetch(ctx context.Context, from blob.Reader, id blob.ID, off, length int64) error {
 	r.want = int(length)
 	if cap(r.b) < r.want {
-		r.b = make([]byte, 0, max(r.want, rangeBytes))
+		r.b = make([]byte, 0, max(r.want, min(2*cap(r.b), rangeBytes), 64<<10))
 	}
 	if err := from.GetBlob(ctx, id, off, length, r); err != nil {
 		return fmt.Errorf("read pack %v: %w", id, err)

@@ -68,9 +68,10 @@ func spaceReason(err error) error {
 
 // A saver is one attempt to save one tree.
 type saver struct {
-	w     *writer
-	root  posix.Stat
-	still bool
+	w      *writer
+	source source // of what was saved before
+	root   posix.Stat
+	still  bool
 
 	kernelNow func() time.Time // the clock of change times
 
@@ -157,7 +158,7 @@ func (r *repository) newWriter(ctx context.Context) (*writer, error) {
 
 func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func() time.Time) (*saver, *node, error) {
 	s := &saver{
-		w: w, still: vol.Still, resumed: &resumption{}, kernelNow: kernelNow, queue: newSchedule(),
+		w: w, source: newSource(w.session), still: vol.Still, resumed: &resumption{}, kernelNow: kernelNow, queue: newSchedule(),
 		readers: make(chan struct{}, max(workers, runtime.GOMAXPROCS(0))),
 		buffers: make(chan *[maxChunk]byte, chunkBuffers),
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"abaca/internal/posix"
@@ -84,7 +85,7 @@ func (q *schedule) popChild() *node {
 	top := len(q.stack) - 1
 	p := q.stack[top]
 	d := &p.dirs[p.next]
-	n := &node{parent: p, slot: p.next, name: string(p.nameOf(d.item)), base: d.base, resumed: d.resumed, fd: -1}
+	n := &node{parent: p, slot: p.next, name: strings.Clone(p.nameOf(d.item)), base: d.base, resumed: d.resumed, fd: -1}
 	p.next++
 	if p.next == len(p.dirs) {
 		q.stack[top] = nil

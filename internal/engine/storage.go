@@ -25,6 +25,7 @@ type fileStorage struct {
 	paths pather
 	root  string
 	now   func() time.Time
+	packs *openPacks
 
 	mu      sync.Mutex
 	durable map[string]bool // directories whose own names have been made durable
@@ -51,7 +52,7 @@ func openFileStorage(ctx context.Context, root string, now func() time.Time) (*f
 	if !ok {
 		return nil, errors.New("the storage does not tell where its blobs are")
 	}
-	return &fileStorage{Storage: st, paths: paths, root: root, now: now, durable: map[string]bool{root: true}}, nil
+	return &fileStorage{Storage: st, paths: paths, root: root, now: now, packs: newOpenPacks(), durable: map[string]bool{root: true}}, nil
 }
 
 // checkSharding puts right the file that tells Kopia in which directories blobs are, which is always the same here: damaged it

@@ -41,7 +41,7 @@ func (s *saver) store(ctx context.Context, n *node) (dirResult, error) {
 			return dirResult{}, err
 		}
 	}
-	if err := w.upTo(nil); err != nil {
+	if err := w.upTo(""); err != nil {
 		return dirResult{}, err
 	}
 	var own entry
@@ -137,7 +137,7 @@ func (w *dirWriter) read(ctx context.Context, from, to int) error {
 		read := func() error {
 			defer w.s.reader()()
 			for _, i := range batch {
-				f, err := w.s.saveItem(ctx, w.n, fd, &w.n.items[i], string(w.n.nameOf(i)), &w.entries[i-from])
+				f, err := w.s.saveItem(ctx, w.n, fd, &w.n.items[i], w.n.nameOf(i), &w.entries[i-from])
 				if err != nil {
 					return err
 				}
@@ -162,7 +162,7 @@ func (w *dirWriter) lost(from int, changed []int) error {
 	for _, i := range changed {
 		w.fates[i-from] = fateGone
 		w.s.progress.do(1, w.n.items[i].bytes())
-		w.s.marks.add(w.n.path(string(w.n.nameOf(i))), markUnreadable, errLost)
+		w.s.marks.add(w.n.path(w.n.nameOf(i)), markUnreadable, errLost)
 	}
 	return nil
 }
@@ -177,7 +177,7 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 	if err != nil {
 		return err
 	}
-	if before != nil && before.name == string(name) {
+	if before != nil && before.name == name {
 		w.base.pass()
 	} else {
 		before = nil
@@ -189,7 +189,7 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 	case it.state == stateGone || f == fateGone:
 		return nil
 	case it.state == stateUnreadable:
-		it.fill(e, string(name), w.n.scope)
+		it.fill(e, name, w.n.scope)
 		e.object, e.size, e.mark = w.s.empty, 0, markUnreadable
 		if it.kind == kindDir {
 			e.object, e.totals.dirs = w.s.emptyDir, 1
@@ -203,7 +203,7 @@ func (w *dirWriter) merge(i int, e *entry, f fate) error {
 			e = before
 			break
 		}
-		it.fill(e, string(name), w.n.scope)
+		it.fill(e, name, w.n.scope)
 		e.object, e.totals, e.xattrs, e.mark = d.object, d.totals, d.attrs, d.mark
 		w.s.distrust(e)
 	case it.state == stateSame:
@@ -227,11 +227,11 @@ func (w *dirWriter) passDir(i int) *dirResult {
 	return &w.n.dirs[w.dirs]
 }
 
-// upTo passes the base's entries before name, all of them for nil. Where the items are not all names they are kept.
-func (w *dirWriter) upTo(name []byte) error {
+// upTo passes the base's entries before name, all of them for the empty name. Where the items are not all names they are kept.
+func (w *dirWriter) upTo(name string) error {
 	for {
 		e, err := w.base.peek()
-		if e == nil || err != nil || name != nil && e.name >= string(name) {
+		if e == nil || err != nil || name != "" && e.name >= name {
 			return err
 		}
 		w.base.pass()

@@ -1,7 +1,9 @@
 package posix
 
 import (
+	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,12 +62,12 @@ func StatFD(fd int) (Stat, error) { return statx(fd, "", unix.AT_EMPTY_PATH) }
 
 func statx(dir int, name string, flags int) (Stat, error) {
 	var x unix.Statx_t
-	err := unix.Statx(dir, name, flags, statMask, &x)
-	for err == unix.EINTR {
-		err = unix.Statx(dir, name, flags, statMask, &x)
+	errno := rawStatx(dir, name, flags, &x)
+	for errno == unix.EINTR {
+		errno = rawStatx(dir, name, flags, &x)
 	}
-	if err != nil {
-		return Stat{}, err
+	if errno != 0 {
+		return Stat{}, errno
 	}
 	return Stat{
 		Mode: uint32(x.Mode), Nlink: x.Nlink, UID: x.Uid, GID: x.Gid,
@@ -79,4 +81,16 @@ func statx(dir int, name string, flags int) (Stat, error) {
 		Immutable:  x.Attributes&unix.STATX_ATTR_IMMUTABLE != 0,
 		AppendOnly: x.Attributes&unix.STATX_ATTR_APPEND != 0,
 	}, nil
+}
+
+// rawStatx is unix.Statx without its allocation for names, of which a scan looks up millions.
+func rawStatx(dir int, name string, flags int, x *unix.Statx_t) unix.Errno {
+	var path [256]byte // a name and the NUL at its end
+	if len(name) >= len(path) || strings.IndexByte(name, 0) >= 0 {
+		return unix.EINVAL
+	}
+	copy(path[:], name)
+	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(dir), uintptr(unsafe.Pointer(&path)), uintptr(flags), statMask,
+		uintptr(unsafe.Pointer(x)), 0)
+	return errno
 }
