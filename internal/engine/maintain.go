@@ -46,7 +46,8 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
 }
 
 func (r *repository) maintain(ctx context.Context) error {
-	if err := checkManifests(ctx, r.kopia); err != nil {
+	outlived, err := examineManifests(ctx, r.kopia)
+	if err != nil {
 		return err
 	}
 	if err := r.files.removeLeftovers(ctx); err != nil {
@@ -56,16 +57,24 @@ func (r *repository) maintain(ctx context.Context) error {
 		if err := ownMaintenance(ctx, w); err != nil {
 			return err
 		}
+		for _, id := range outlived {
+			if err := w.DeleteManifest(ctx, id); err != nil {
+				return fmt.Errorf("deleting a checkpoint: %w", err)
+			}
+		}
 		return snapshotmaintenance.Run(ctx, w, maintenance.ModeAuto, false, maintenance.SafetyFull)
 	})
 }
 
-// checkManifests fails if a snapshot's manifest cannot be read: Kopia would pass it over, and collect what it refers to.
-func checkManifests(ctx context.Context, r repo.Repository) error {
+// examineManifests fails if a snapshot's manifest cannot be read: Kopia would pass it over, and collect what it refers to.
+// It returns the checkpoints of snapshots that are finished. A save removes them, but when two writers compact Kopia's
+// manifests at one time, the later brings back what the earlier saw deleted.
+func examineManifests(ctx context.Context, r repo.Repository) (outlived []manifest.ID, err error) {
 	found, err := r.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
 	if err != nil {
-		return fmt.Errorf("listing the snapshots: %w", err)
+		return nil, fmt.Errorf("listing the snapshots: %w", err)
 	}
+	done, checkpoints := map[string]bool{}, map[manifest.ID]string{}
 	for _, f := range found {
 		m, err := snapshot.LoadSnapshot(ctx, r, f.ID)
 		if errors.Is(err, snapshot.ErrSnapshotNotFound) {
@@ -75,10 +84,20 @@ func checkManifests(ctx context.Context, r repo.Repository) error {
 			err = malformed("it has no root")
 		}
 		if err != nil {
-			return fmt.Errorf("nothing is collected, since the snapshot %s (%s) cannot be read: %w", f.Labels[tagID], f.ID, err)
+			return nil, fmt.Errorf("nothing is collected, since the snapshot %s (%s) cannot be read: %w", f.Labels[tagID], f.ID, err)
+		}
+		if m.IncompleteReason == "" {
+			done[m.Tags[tagID]] = true
+		} else {
+			checkpoints[f.ID] = m.Tags[tagID]
 		}
 	}
-	return nil
+	for manifest, id := range checkpoints {
+		if done[id] {
+			outlived = append(outlived, manifest)
+		}
+	}
+	return outlived, nil
 }
 
 // ownMaintenance makes this engine the one whose maintenance Kopia lets run.

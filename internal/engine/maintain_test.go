@@ -118,3 +118,34 @@ func TestAnUnfinishedSaveIsKeptByMaintenance(t *testing.T) {
 	}
 	mustEqual(t, tree, restored(t, e, child))
 }
+
+func TestMaintenanceRemovesACheckpointThatOutlivedItsSave(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	e, _ := timedEngine(t, newRoot(t, testProject))
+	tree := t.TempDir()
+	mustSave(t, e, tree, "done", "")
+	r, release, err := e.pool.acquire(ctx, testProject, mustExist)
+	must(t, err)
+	defer release()
+	m, _, err := finished(ctx, r.kopia, "done")
+	must(t, err)
+	for _, id := range []string{"done", "under way"} { // the first came back, the second is needed
+		old := m.Clone()
+		old.ID, old.IncompleteReason, old.Tags = "", reasonCheckpoint, map[string]string{tagID: id}
+		must(t, repo.WriteSession(ctx, r.kopia, repo.WriteSessionOptions{}, func(ctx context.Context, w repo.RepositoryWriter) error {
+			_, err := snapshot.SaveSnapshot(ctx, w, old)
+			return err
+		}))
+	}
+	must(t, e.Maintain(ctx, testProject))
+	must(t, r.kopia.Refresh(ctx))
+	for id, want := range map[string]int{"done": 0, "under way": 1} {
+		_, checkpoints, err := finished(ctx, r.kopia, id)
+		must(t, err)
+		if len(checkpoints) != want {
+			t.Errorf("%s has %d checkpoints, want %d", id, len(checkpoints), want)
+		}
+	}
+	mustEqual(t, tree, restored(t, e, "done"))
+}
