@@ -175,6 +175,26 @@ func isLostAndFound(root *posix.Stat, name string, st *posix.Stat) bool {
 		st.Type() == unix.S_IFDIR
 }
 
+// judge tells an item from what the base (e) and an earlier attempt (r) have of it, if anything.
+func (s *saver) judge(ctx context.Context, it *item, e, r *entry, scope uint64) error {
+	if it.state != stateChanged {
+		return nil
+	}
+	as := stateSame
+	switch {
+	case e != nil && it.equals(e, scope):
+	case r != nil && it.kind != kindDir && it.equals(r, scope):
+		e, as = r, stateResumed
+	default:
+		return nil
+	}
+	damaged, err := s.damaged(ctx, e)
+	if err == nil && !damaged {
+		it.state = as
+	}
+	return err
+}
+
 // compare finds out what differs from the base, and which directories are to be discovered next.
 func (s *saver) compare(ctx context.Context, n *node) error {
 	base, err := s.openPrevious(ctx, n.base)
@@ -205,10 +225,8 @@ func (s *saver) compare(ctx context.Context, n *node) error {
 		if between > 0 {
 			n.clean = false // these were removed
 		}
-		if e != nil && it.state == stateChanged && it.equals(e, n.scope) {
-			it.state = stateSame
-		} else if r != nil && it.state == stateChanged && it.kind != kindDir && it.equals(r, n.scope) {
-			it.state = stateResumed
+		if err := s.judge(ctx, it, e, r, n.scope); err != nil {
+			return err
 		}
 		if it.state != stateSame && (e != nil || it.state != stateGone) {
 			n.clean = false

@@ -19,6 +19,7 @@ type writer struct {
 	gear    *gear
 	puts    atomic.Int64 // contents handed to Kopia since the session began
 	stored  atomic.Int64 // bytes of blobs written
+	renewal renewal
 }
 
 // put stores data of at most maxChunk bytes as one content. With a prefix it is Kopia's metadata, else file content.
@@ -28,16 +29,21 @@ func (w *writer) put(ctx context.Context, prefix string, data []byte) (object.ID
 		options.Compressor = codecDense
 	}
 	w.puts.Add(1)
-	out := w.session.NewObjectWriter(ctx, options)
-	defer out.Close()
-	if _, err := out.Write(data); err != nil {
-		return object.EmptyID, fmt.Errorf("storing a chunk: %w", err)
+	store := func() (object.ID, error) {
+		out := w.session.NewObjectWriter(ctx, options)
+		defer out.Close()
+		_, err := out.Write(data)
+		if err != nil {
+			return object.EmptyID, fmt.Errorf("storing a chunk: %w", err)
+		}
+		id, err := out.Result()
+		return id, wrap("storing a chunk", err)
 	}
-	id, err := out.Result()
-	if err != nil {
-		return object.EmptyID, fmt.Errorf("storing a chunk: %w", err)
+	id, err := store()
+	if c, _, ok := id.ContentID(); err == nil && ok && w.renewal.notes.has(c) {
+		err = w.renew(ctx, c, store)
 	}
-	return id, nil
+	return id, err
 }
 
 // A stream writes an object of any length in chunks as content-defined as those of files, so that a large directory

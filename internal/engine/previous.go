@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 )
 
@@ -25,7 +26,7 @@ func (s *saver) openPrevious(ctx context.Context, id object.ID) (*previousReader
 	}
 	r, err := s.source.OpenObject(ctx, id)
 	if err != nil {
-		return nil, previousError(ctx, err)
+		return nil, s.lost(ctx, id, err)
 	}
 	dec, err := newDirDecoder(r)
 	if err != nil {
@@ -33,6 +34,15 @@ func (s *saver) openPrevious(ctx context.Context, id object.ID) (*previousReader
 		return nil, previousError(ctx, err)
 	}
 	return &previousReader{object: r, dec: dec}, nil
+}
+
+// lost notes a directory object that cannot be read, since the save that starts over would take it for stored.
+func (s *saver) lost(ctx context.Context, id object.ID, err error) error {
+	if c, _, ok := id.ContentID(); ok && ending(ctx, err) == nil {
+		nerr := s.w.renewal.notes.change(func(ids map[content.ID]struct{}) { ids[c] = struct{}{} })
+		err = errors.Join(err, nerr)
+	}
+	return previousError(ctx, err)
 }
 
 func previousError(ctx context.Context, err error) error {

@@ -61,6 +61,7 @@ type repository struct {
 	codec   string // Kopia's name of the compression for file content
 	log     *slog.Logger
 	now     func() time.Time
+	damage  damageNotes
 	saving  sync.Map // id → chan struct{}, closed when nobody saves under that id any more
 }
 
@@ -128,6 +129,7 @@ func (e *Engine) prepare(ctx context.Context, r *repository, d demand) (password
 	if err := makeDir(filepath.Join(r.dir, blobDir)); err != nil {
 		return "", fmt.Errorf("making the repository of project %s: %w", r.project, err)
 	}
+	r.damage.path = filepath.Join(r.dir, damageFile)
 	r.files, err = openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now)
 	if err != nil {
 		return "", fmt.Errorf("opening the storage of project %s: %w", r.project, err)

@@ -82,23 +82,14 @@ func TestDamageCostsOnlyTheFilesItHits(t *testing.T) {
 			ref, _ := mustSave(t, e, source, "one", "")
 			r, saved := savedFile(t, e, ref, name)
 			info := lastChunk(t, r, &saved)
-			pack, err := os.OpenFile(packPath(t, r, info), os.O_RDWR, 0)
-			must(t, err)
-			defer pack.Close()
-			var b [1]byte
-			at := int64(info.PackOffset) + int64(info.PackedLength)/2
-			_, err = pack.ReadAt(b[:], at)
-			must(t, err)
-			b[0] ^= 0x10
-			_, err = pack.WriteAt(b[:], at)
-			must(t, err)
+			overwriteByte(t, packPath(t, r, info), int64(info.PackOffset)+int64(info.PackedLength)/2)
 
 			target := t.TempDir()
 			for _, before := range []string{"", "an older version"} {
 				if before != "" {
 					must(t, os.WriteFile(filepath.Join(target, name), []byte(before), 0o600))
 				}
-				_, err = e.Restore(context.Background(), testProject, ref, volumeOf(t, target), nil)
+				_, err := e.Restore(context.Background(), testProject, ref, volumeOf(t, target), nil)
 				reason, ok := errors.AsType[*abaca.Reason](err)
 				if !errors.Is(err, abaca.ErrPermanent) || !ok || !strings.Contains(reason.Text, `1 entries`) || !strings.Contains(reason.Text, `"`+name+`"`) {
 					t.Errorf("the error is %v", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/compression"
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"golang.org/x/sync/errgroup"
@@ -137,6 +138,9 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 	if err := s.commit(ctx, m); err != nil {
 		return abaca.Report{}, err
 	}
+	if err := w.renewal.settle(); err != nil {
+		return abaca.Report{}, err
+	}
 	result.Stored = w.stored.Load()
 	return result, e.copyManifest(r, m)
 }
@@ -147,7 +151,13 @@ func (r *repository) newWriter(ctx context.Context) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deriving the chunker's key: %w", err)
 	}
-	w := &writer{codec: compression.Name(r.codec), gear: newGear([32]byte(key))}
+	if err := r.damage.load(); err != nil {
+		return nil, err
+	}
+	w := &writer{
+		codec: compression.Name(r.codec), gear: newGear([32]byte(key)),
+		renewal: renewal{notes: &r.damage, done: map[content.ID]struct{}{}},
+	}
 	options := repo.WriteSessionOptions{Purpose: "save", OnUpload: func(n int64) { w.stored.Add(n) }}
 	_, w.session, err = r.kopia.NewDirectWriter(context.WithoutCancel(ctx), options)
 	if err != nil {

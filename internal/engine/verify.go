@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"golang.org/x/sync/errgroup"
@@ -197,6 +199,7 @@ func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) erro
 	if err := v.readAgain(ctx); err != nil {
 		return err
 	}
+	clear(v.lost)
 	v.sound = map[object.ID]totals{} // what is in it was not compared with what cannot be read
 	for _, t := range v.suspects(suspects) {
 		t.files = 0
@@ -204,7 +207,10 @@ func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) erro
 			return err
 		}
 	}
-	return nil
+	if len(v.lost) == 0 {
+		return nil
+	}
+	return v.repository.damage.change(func(ids map[content.ID]struct{}) { maps.Copy(ids, v.lost) })
 }
 
 // deleted reports whether a snapshot is gone that was there when the verification began.

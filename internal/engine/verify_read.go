@@ -33,7 +33,8 @@ type verifier struct {
 	packs  map[blob.ID]int64       // their lengths; missing ones have missingPack
 	chosen map[contentKey]struct{} // contents that were given to the workers
 	window verifyTask
-	bytes  int64 // of the window
+	bytes  int64                   // of the window
+	lost   map[content.ID]struct{} // contents that cannot be read
 
 	mu  sync.Mutex
 	bad map[contentKey]badContent // that could not be read, or were not what their hash says
@@ -59,9 +60,9 @@ func newVerifier(e *Engine, r *repository, slice abaca.Slice) *verifier {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	v := &verifier{
 		engine: e, repository: r, contents: readers(r.kopia), hash: contentHashes(r.kopia.FormatManager()), slice: slice,
-		workers: workers, chosen: map[contentKey]struct{}{}, bad: map[contentKey]badContent{},
+		workers: workers, chosen: map[contentKey]struct{}{}, bad: map[contentKey]badContent{}, lost: map[content.ID]struct{}{},
 	}
-	checked := checkedSource{DirectRepository: r.kopia}
+	checked := checkedSource{DirectRepository: r.kopia, lose: v.lose}
 	if v.hash != nil {
 		h := v.hash()
 		checked.hash = &h
@@ -70,6 +71,9 @@ func newVerifier(e *Engine, r *repository, slice abaca.Slice) *verifier {
 	v.forget()
 	return v
 }
+
+// lose notes a content that the walk could not read; only what the last walk finds counts.
+func (v *verifier) lose(id content.ID) { v.lost[id] = struct{}{} }
 
 // forget makes the walk look at everything anew.
 func (v *verifier) forget() {

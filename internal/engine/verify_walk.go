@@ -17,7 +17,8 @@ import (
 // has written a content, the hash that it is what was meant.
 type checkedSource struct {
 	repo.DirectRepository
-	hash *contentHash // nil where contents are not named by a hash known here
+	hash *contentHash     // nil where contents are not named by a hash known here
+	lose func(content.ID) // hears of what cannot be read
 }
 
 func (s checkedSource) OpenObject(ctx context.Context, id object.ID) (object.Reader, error) {
@@ -29,6 +30,9 @@ func (s checkedSource) GetContent(ctx context.Context, id content.ID) ([]byte, e
 	data, err := s.ContentReader().GetContent(ctx, id)
 	if err == nil && s.hash != nil && !s.hash.matches(data, id) {
 		err = fmt.Errorf("%w: %v has another hash", errDamaged, id)
+	}
+	if err != nil && ending(ctx, err) == nil {
+		s.lose(id)
 	}
 	return data, err
 }
@@ -185,11 +189,14 @@ func (w *treeWalk) content(ctx context.Context, e *entry) error {
 			return nil
 		}
 		at, err := w.locate(ctx, c)
-		if err != nil {
-			return err
+		if err == nil && w.name {
+			err = w.verdict(c)
 		}
-		if w.name {
-			return w.verdict(c)
+		if err != nil && ending(ctx, err) == nil {
+			w.lose(c.id)
+		}
+		if err != nil || w.name {
+			return err
 		}
 		return w.plan(ctx, w.tree, piece{length: c.length, at: at})
 	})
