@@ -298,34 +298,23 @@ func awaitRestore(cmd *cobra.Command, c *client.Client, backup *client.Backup, s
 }
 
 func newBackupDelete(r *remote) *cobra.Command {
-	var wait bool
-	cmd := &cobra.Command{
-		Use:               "delete BACKUP...",
-		Short:             "Delete backups",
-		Args:              takes("BACKUP..."),
-		ValidArgsFunction: r.completeBackups(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.connect(cmd)
-			if err != nil {
-				return err
-			}
-			return deleteEach(cmd, args, wait, func(ctx context.Context, arg string) (deletion, error) {
-				backup, err := c.FindBackup(ctx, arg)
+	return newDelete(r, "backup", "Delete backups", r.completeBackups(), func(c *client.Client) deleter {
+		return deleter{
+			find: func(ctx context.Context, nameOrID string) (name, id string, err error) {
+				b, err := c.FindBackup(ctx, nameOrID)
 				if err != nil {
-					return deletion{}, err
+					return "", "", err
 				}
-				what := label("backup", backup.Name, backup.ID)
-				look := untilGone(what, func(ctx context.Context) (string, error) {
-					b, err := c.Backup(ctx, backup.ID)
-					if err != nil {
-						return "", err
-					}
-					return b.Status, nil
-				})
-				return deletion{what, look}, c.DeleteBackup(ctx, backup.ID)
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until they are gone")
-	return cmd
+				return b.Name, b.ID, nil
+			},
+			status: func(ctx context.Context, id string) (string, error) {
+				b, err := c.Backup(ctx, id)
+				if err != nil {
+					return "", err
+				}
+				return b.Status, nil
+			},
+			remove: c.DeleteBackup,
+		}
+	})
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -196,64 +195,25 @@ func (l located) MarshalJSON() ([]byte, error) {
 }
 
 func newShareDelete(r *remote) *cobra.Command {
-	var wait bool
-	cmd := &cobra.Command{
-		Use:               "delete SHARE...",
-		Short:             "Delete shares and the files in them",
-		Args:              takes("SHARE..."),
-		ValidArgsFunction: r.completeShares(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.connect(cmd)
-			if err != nil {
-				return err
-			}
-			return deleteEach(cmd, args, wait, func(ctx context.Context, arg string) (deletion, error) {
-				share, err := c.FindShare(ctx, arg)
+	return newDelete(r, "share", "Delete shares and the files in them", r.completeShares(), func(c *client.Client) deleter {
+		return deleter{
+			find: func(ctx context.Context, nameOrID string) (name, id string, err error) {
+				s, err := c.FindShare(ctx, nameOrID)
 				if err != nil {
-					return deletion{}, err
+					return "", "", err
 				}
-				what := label("share", share.Name, share.ID)
-				look := untilGone(what, func(ctx context.Context) (string, error) {
-					s, err := c.Share(ctx, share.ID)
-					if err != nil {
-						return "", err
-					}
-					return s.Status, nil
-				})
-				return deletion{what, look}, c.DeleteShare(ctx, share.ID)
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until they are gone")
-	return cmd
-}
-
-// A deletion is one that the server has taken, and how to see that it is over.
-type deletion struct {
-	what string
-	look func(context.Context) (state, error)
-}
-
-// deleteEach starts all deletions before it waits for any, and goes on after one that fails.
-func deleteEach(cmd *cobra.Command, args []string, wait bool, start func(context.Context, string) (deletion, error)) error {
-	var errs []error
-	var started []deletion
-	for _, arg := range args {
-		d, err := start(cmd.Context(), arg)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("deleting %q: %w", arg, err))
-			continue
+				return s.Name, s.ID, nil
+			},
+			status: func(ctx context.Context, id string) (string, error) {
+				s, err := c.Share(ctx, id)
+				if err != nil {
+					return "", err
+				}
+				return s.Status, nil
+			},
+			remove: c.DeleteShare,
 		}
-		started = append(started, d)
-	}
-	if wait {
-		for _, d := range started {
-			if err := newWaiter(cmd.ErrOrStderr()).wait(cmd.Context(), d.what, d.look); err != nil {
-				errs = append(errs, err)
-			}
-		}
-	}
-	return errors.Join(errs...)
+	})
 }
 
 // label is what a person calls a thing, in messages.
