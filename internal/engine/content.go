@@ -19,7 +19,10 @@ func (s *saver) content(ctx context.Context, fd int, st *posix.Stat, about *entr
 	if st.Size == 0 {
 		return s.empty, 0, nil
 	}
-	sparse := st.Blocks*512 < st.Size
+	sparse, err := posix.Sparse(fd, st.Size)
+	if err != nil {
+		return object.EmptyID, 0, err
+	}
 	if !sparse && st.Size < minChunk {
 		return s.smallContent(ctx, fd, st.Size)
 	}

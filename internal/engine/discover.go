@@ -210,7 +210,7 @@ func (s *saver) compare(ctx context.Context, n *node) error {
 		return err
 	}
 	defer again.close()
-	n.clean = n.base != object.EmptyID && n.mark == markNone
+	n.clean = n.base != object.EmptyID && n.mark == markNone && (n.parent != nil || base.describes(&n.own))
 	var files, bytes int64
 	for i := range n.items {
 		it := &n.items[i]

@@ -2,13 +2,16 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kopia/kopia/repo/blob"
+	"golang.org/x/sys/unix"
 
 	"abaca"
 	"abaca/internal/posix"
@@ -218,6 +221,51 @@ func TestAFileThatChangesWhileItIsReadIsReadAgainAndKeptWithAMarkInTheEnd(t *tes
 				t.Errorf("report %+v", report)
 			}
 			mustEqual(t, tree, restored(t, e, ref))
+		})
+	}
+}
+
+func TestAHoleIsSeenWhereAttributesTakeAsManyBlocks(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	path := filepath.Join(tree, "file")
+	must(t, os.WriteFile(path, randomBytes(1, 4096), 0o600))
+	must(t, os.Truncate(path, 6655))
+	if err := unix.Setxattr(path, "user.large", randomBytes(2, 3000), 0); err != nil {
+		t.Skip("SKIPPED: ", err)
+	}
+	e := newEngine(t, newRoot(t, testProject))
+	ref, _ := mustSave(t, e, tree, "one", "")
+	target := restored(t, e, ref)
+	mustEqual(t, tree, target)
+	must(t, os.WriteFile(filepath.Join(target, "file"), make([]byte, 6655), 0o600)) // as long, without the hole
+	_, err := e.Restore(t.Context(), testProject, ref, volumeOf(t, target), nil)
+	must(t, err)
+	mustEqual(t, tree, target)
+}
+
+func TestAChangeOfTheRootAloneIsSaved(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(root string) error{
+		"its mode":       func(root string) error { return os.Chmod(root, 0o710) },
+		"its time":       func(root string) error { return os.Chtimes(root, time.Time{}, time.Unix(12345, 678)) },
+		"an attribute":   func(root string) error { return unix.Setxattr(root, "user.new", []byte("x"), 0) },
+		"nothing at all": func(string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := t.TempDir()
+			must(t, os.WriteFile(filepath.Join(tree, "file"), []byte("content"), 0o600))
+			e := newEngine(t, newRoot(t, testProject))
+			e.kernelNow = func() time.Time { return time.Now().Add(time.Minute) } // change times are old enough to be trusted
+			first, _ := mustSave(t, e, tree, "one", "")
+			if err := change(tree); errors.Is(err, unix.EOPNOTSUPP) {
+				t.Skip("SKIPPED: ", err)
+			} else {
+				must(t, err)
+			}
+			second, _ := mustSave(t, e, tree, "two", first)
+			mustEqual(t, tree, restored(t, e, second))
 		})
 	}
 }

@@ -52,6 +52,11 @@ func previousError(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", errPrevious, err)
 }
 
+// describes reports whether the object is of a root directory that has not changed; nobody else tells of a root.
+func (b *previousReader) describes(root *item) bool {
+	return b.dec != nil && b.dec.header.self != nil && root.equals(b.dec.header.self, 0)
+}
+
 func (b *previousReader) close() {
 	if b.object != nil {
 		b.object.Close()

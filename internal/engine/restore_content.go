@@ -253,8 +253,9 @@ func (p *patch) start(upTo int64) error {
 
 // sameHoles reports whether the file old has its holes where the saved one has.
 func (w *worker) sameHoles(ctx context.Context, j *job, old int) (bool, error) {
-	if j.st.Blocks*512 >= j.st.Size && j.e.direct() {
-		return true, nil // neither has any
+	if j.e.direct() { // it has none
+		sparse, err := posix.Sparse(old, j.st.Size)
+		return !sparse, err
 	}
 	same, from, at := true, int64(0), int64(0)
 	run := func(end int64) error { // one range of data, from..end

@@ -64,6 +64,7 @@ func (s *saver) headerOf(n *node) header {
 	self := new(entry)
 	n.own.fill(self, "/", n.scope)
 	self.object, self.xattrs, self.mark = s.empty, n.attrs, n.mark
+	s.distrust(self)
 	return header{self: self}
 }
 

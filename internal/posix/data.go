@@ -73,6 +73,16 @@ func NextData(fd int, off int64) (start, end int64, err error) {
 	return start, end, err
 }
 
+// Sparse reports whether a file has a hole before size. The number of its blocks does not tell: attributes and the lists of
+// blocks themselves count among them. It moves the file's position.
+func Sparse(fd int, size int64) (bool, error) {
+	hole, err := seek(fd, 0, unix.SEEK_HOLE)
+	if errors.Is(err, unix.ENXIO) { // the file is empty, or became so
+		return false, nil
+	}
+	return hole < size, err
+}
+
 func seek(fd int, off int64, whence int) (pos int64, err error) {
 	err = again(func() error {
 		pos, err = unix.Seek(fd, off, whence)
