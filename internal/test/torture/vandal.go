@@ -28,7 +28,7 @@ func (g *gardener) spoil() error {
 		return os.Remove(path)
 	case 6:
 		if dir := pick(g, g.dirs); dir != g.dirs[0] {
-			return os.RemoveAll(dir)
+			return removeAll(dir)
 		}
 		return fs.ErrNotExist
 	case 7, 8:
@@ -108,7 +108,7 @@ func (g *gardener) retype(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(path); err != nil {
+	if err := removeAll(path); err != nil {
 		return err
 	}
 	if st.IsDir() {
@@ -145,4 +145,12 @@ func (g *gardener) cut(path string) error {
 		}
 		return os.WriteFile(path, content, st.Mode().Perm())
 	})
+}
+
+// removeAll is os.RemoveAll, which opens the directory above and would wait for ever if that had become a FIFO.
+func removeAll(path string) error {
+	if _, err := os.Lstat(path); err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
 }
