@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,6 +43,10 @@ func (s *settings) load() (server.Config, error) {
 	return c, nil
 }
 
+// memoryLimit is where garbage begins to be collected more often, in bytes: what a save needs at a time is bounded, but as
+// much again would be garbage. It is no hard limit, and GOMEMLIMIT in the environment replaces it.
+const memoryLimit = 320 << 20
+
 func newServeCommand() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
@@ -52,6 +57,9 @@ func newServeCommand() *cobra.Command {
 			c, err := s.load()
 			if err != nil {
 				return err
+			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(memoryLimit)
 			}
 			srv, err := server.Open(cmd.Context(), c, c.Logger())
 			if err != nil {
