@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -19,7 +18,7 @@ import (
 // damageFile stands beside a repository and names, one on a line, the contents of it that cannot be read back.
 const damageFile = "damaged"
 
-// A damageNotes remembers the contents that a verification could not read. To deduplication they look stored, so that every
+// damageNotes remember the contents that a verification could not read. To deduplication they look stored, so that every
 // later snapshot of the same data would be as damaged as the first. A save therefore reads what consists of them again,
 // and stores them anew, which mends all older snapshots that have them.
 //
@@ -59,13 +58,9 @@ func (d *damageNotes) change(change func(ids map[content.ID]struct{})) error {
 	if err := d.read(); err != nil {
 		return err
 	}
-	before := len(d.ids)
 	change(d.ids)
 	if len(d.ids) == 0 {
-		if before == 0 {
-			return nil
-		}
-		return wrap("noting that nothing is damaged", errors.Join(os.Remove(d.path), syncDir(filepath.Dir(d.path))))
+		return wrap("noting that nothing is damaged", removeDurably(d.path))
 	}
 	var b bytes.Buffer
 	for _, id := range slices.SortedFunc(maps.Keys(d.ids), func(a, b content.ID) int { return bytes.Compare(a.Append(nil), b.Append(nil)) }) {

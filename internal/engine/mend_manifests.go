@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -59,15 +58,7 @@ func (e *Engine) copyManifest(r *repository, m *snapshot.Manifest) error {
 
 // dropCopy removes the copy of a manifest that is about to be deleted.
 func (r *repository) dropCopy(id string) error {
-	path := r.manifestCopy(id)
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	return wrap("removing the copy of the manifest", err)
+	return wrap("removing the copy of the manifest", removeDurably(r.manifestCopy(id)))
 }
 
 // refresh makes visible what others have written, and mends what keeps the snapshots from being listed.
@@ -139,7 +130,7 @@ func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
 			return fmt.Errorf("noting lost manifests: %w", err)
 		}
 	}
-	return wrap("noting that manifests are mended", errors.Join(os.Remove(mending), syncDir(r.dir)))
+	return wrap("noting that manifests are mended", removeDurably(mending))
 }
 
 // marked reports whether a file of this name says something of the repository.

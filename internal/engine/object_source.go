@@ -52,7 +52,6 @@ func (r *packReader) own(ctx context.Context, at *content.Info) ([]byte, error) 
 	if err := r.buf.fetch(ctx, r.repository.BlobReader(), at.PackBlobID, int64(at.PackOffset), int64(at.PackedLength)); err != nil {
 		return nil, err
 	}
-	r.codec.out = nil
 	data, err := r.decode(r.buf.b, at)
 	if err == nil && len(data) != int(at.OriginalLength) {
 		err = fmt.Errorf("read %v: %w", at.ContentID, io.ErrUnexpectedEOF)
@@ -60,6 +59,6 @@ func (r *packReader) own(ctx context.Context, at *content.Info) ([]byte, error) 
 	if at.CompressionHeaderID == 0 {
 		r.buf.b = nil // it holds the data
 	}
-	r.codec.out = nil
+	r.codec.out = nil // so may this
 	return data, err
 }

@@ -179,16 +179,14 @@ func (w *worker) compare(ctx context.Context, j *job) error {
 	if !same {
 		return w.rewrite(ctx, j)
 	}
-	if done, err := w.patch(ctx, j, old); done || err != nil {
+	if done, err := w.repair(ctx, j, old); done || err != nil {
 		return err
 	}
 	p := patch{worker: w, job: j, old: old}
 	if err := w.eachChunk(ctx, &j.e, p.chunk(ctx)); err != nil || p.begun {
 		return w.complete(ctx, j, err)
 	}
-	problems, err := w.dressExisting(openSubject(old), &j.e, &j.st, j)
-	w.tally.incomplete(j, problems)
-	return err
+	return w.dressExisting(openSubject(old), &j.e, &j.st, j)
 }
 
 // A patch compares a file with its saved chunks and writes a new one as soon as one differs.

@@ -105,23 +105,23 @@ func (r *restorer) dressDir(d *targetDir) error {
 	if proven(&d.saved, &st) {
 		return nil
 	}
-	problems, err := r.dressExisting(openSubject(fd), &d.saved, &st, d)
-	r.tally.incomplete(d, problems)
-	return err
+	return r.dressExisting(openSubject(fd), &d.saved, &st, d)
 }
 
-// dressExisting is dress for what may carry flags that forbid it.
-func (r *restorer) dressExisting(n subject, e *entry, st *posix.Stat, at location) ([]string, error) {
+// dressExisting is dress for what may carry flags that forbid it. It counts what could not be set.
+func (r *restorer) dressExisting(n subject, e *entry, st *posix.Stat, at location) error {
 	if n.isOpen() && (st.Immutable || st.AppendOnly) {
 		have, err := n.attrs()
 		if err == nil && sameAttributes(e, st) && slices.EqualFunc(have, e.xattrs, equalAttr) {
-			return nil, nil
+			return nil
 		}
 		if posix.ClearFlags(n.fd) == nil {
 			r.tally.note(at.path(), "an immutable or append-only flag was taken off")
 		}
 	}
-	return n.dress(e, *st, false)
+	problems, err := n.dress(e, *st, false)
+	r.tally.incomplete(at, problems)
+	return err
 }
 
 // put gives the complete file temp its own name in the open directory fd.

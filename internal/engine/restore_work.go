@@ -117,7 +117,5 @@ func (w *worker) keepContent(ctx context.Context, j *job) error {
 		return fmt.Errorf("open: %w", err)
 	}
 	defer posix.Close(old)
-	problems, err := w.dressExisting(openSubject(old), &j.e, &st, j)
-	w.tally.incomplete(j, problems)
-	return err
+	return w.dressExisting(openSubject(old), &j.e, &st, j)
 }

@@ -102,6 +102,15 @@ func writeDurably(path string, content []byte) error {
 	return err
 }
 
+// removeDurably removes a file so that it stays gone through a power loss; one that is not there is no error.
+func removeDurably(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncDir(filepath.Dir(path)))
+}
+
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -62,12 +62,7 @@ func newVerifier(e *Engine, r *repository, slice abaca.Slice) *verifier {
 		engine: e, repository: r, contents: readers(r.kopia), hash: contentHashes(r.kopia.FormatManager()), slice: slice,
 		workers: workers, chosen: map[contentKey]struct{}{}, bad: map[contentKey]badContent{}, lost: map[content.ID]struct{}{},
 	}
-	checked := checkedSource{DirectRepository: r.kopia, lose: v.lose}
-	if v.hash != nil {
-		h := v.hash()
-		checked.hash = &h
-	}
-	v.source = checked
+	v.source = checkedSource{DirectRepository: r.kopia, hash: v.newHash(), lose: v.lose}
 	v.forget()
 	return v
 }
@@ -167,7 +162,7 @@ func (v *verifier) work(ctx context.Context) error {
 				return nil
 			}
 			err := check.reader.each(ctx, task.pieces, func(p *piece, data []byte, err error) error {
-				return v.judgePiece(ctx, task.tree, p, check.contents(p.at.ContentID, data, err))
+				return v.judgePiece(ctx, task.tree, p, check.hash.verify(p.at.ContentID, data, err))
 			})
 			if err != nil {
 				return err
@@ -197,17 +192,20 @@ type contentCheck struct {
 	hash   *contentHash
 }
 
-func (v *verifier) newCheck() contentCheck {
-	c := contentCheck{reader: v.contents()}
-	if v.hash != nil {
-		h := v.hash()
-		c.hash = &h
+func (v *verifier) newCheck() contentCheck { return contentCheck{v.contents(), v.newHash()} }
+
+// newHash returns a hash for one goroutine; nil where contents are not named by a hash known here.
+func (v *verifier) newHash() *contentHash {
+	if v.hash == nil {
+		return nil
 	}
-	return c
+	h := v.hash()
+	return &h
 }
 
-func (c *contentCheck) contents(id content.ID, data []byte, err error) error {
-	if err == nil && c.hash != nil && !c.hash.matches(data, id) {
+// verify returns the error of reading a content or, if that went well, one if it is not what its hash says.
+func (h *contentHash) verify(id content.ID, data []byte, err error) error {
+	if err == nil && h != nil && !h.matches(data, id) {
 		err = fmt.Errorf("%w: %v has another hash", errDamaged, id)
 	}
 	return err
@@ -217,7 +215,7 @@ func (c *contentCheck) contents(id content.ID, data []byte, err error) error {
 func (v *verifier) readAgain(ctx context.Context) error {
 	check := v.newCheck()
 	for key, b := range v.bad {
-		err := check.reader.one(ctx, b.chunk, func(data []byte) error { return check.contents(b.chunk.id, data, nil) })
+		err := check.reader.one(ctx, b.chunk, func(data []byte) error { return check.hash.verify(b.chunk.id, data, nil) })
 		if err == nil {
 			b.tree.bytes.Add(b.chunk.length)
 			delete(v.bad, key)

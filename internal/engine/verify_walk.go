@@ -28,9 +28,7 @@ func (s checkedSource) OpenObject(ctx context.Context, id object.ID) (object.Rea
 // GetContent is what object.Open reads by.
 func (s checkedSource) GetContent(ctx context.Context, id content.ID) ([]byte, error) {
 	data, err := s.ContentReader().GetContent(ctx, id)
-	if err == nil && s.hash != nil && !s.hash.matches(data, id) {
-		err = fmt.Errorf("%w: %v has another hash", errDamaged, id)
-	}
+	err = s.hash.verify(id, data, err)
 	if err != nil && ending(ctx, err) == nil {
 		s.lose(id)
 	}

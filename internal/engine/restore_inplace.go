@@ -10,21 +10,21 @@ import (
 	"abaca/internal/posix"
 )
 
-// Large files of which little differs are patched in place: a new file would have to be written whole, where the file
+// Large files of which little differs are repaired in place: a new file would have to be written whole, where the file
 // system cannot share blocks. Small ones are replaced, which takes one step.
 //
 // A restore that dies in between leaves such a file torn, but never taken for whole: its change time is made durable
 // before its first byte changes, so that neither the next restore nor the next save trusts what they knew of it. The
 // share stays marked as being restored until a restore has gone through.
 const (
-	patchFrom = 8 << 20 // bytes of a file
-	patchMost = 1 << 14 // chunks that differ, which are remembered
+	inPlaceFrom = 8 << 20 // bytes of a file
+	inPlaceMost = 1 << 14 // chunks that differ, which are remembered
 )
 
-// patch overwrites the chunks of an open file that differ. done is false where the file is to be replaced instead,
+// repair overwrites the chunks of an open file that differ. done is false where the file is to be replaced instead,
 // and then nothing has been changed.
-func (w *worker) patch(ctx context.Context, j *job, old int) (done bool, err error) {
-	if j.e.size < patchFrom || j.st.Nlink != 1 || j.e.nlink != 1 {
+func (w *worker) repair(ctx context.Context, j *job, old int) (done bool, err error) {
+	if j.e.size < inPlaceFrom || j.st.Nlink != 1 || j.e.nlink != 1 {
 		return false, nil // another name may be somebody's outside of the share, and keeps its content
 	}
 	wrong, err := w.differing(ctx, j, old)
@@ -35,16 +35,14 @@ func (w *worker) patch(ctx context.Context, j *job, old int) (done bool, err err
 		return false, err
 	}
 	if len(wrong) == 0 {
-		problems, err := w.dressExisting(openSubject(old), &j.e, &j.st, j)
-		w.tally.incomplete(j, problems)
-		return true, err
+		return true, w.dressExisting(openSubject(old), &j.e, &j.st, j)
 	}
 	for _, c := range wrong { // as long as one cannot be read the file stays as it is
 		if err := w.contents.one(ctx, c, func([]byte) error { return ctx.Err() }); err != nil {
 			return false, err
 		}
 	}
-	fd, err := w.openToPatch(j)
+	fd, err := w.openInPlace(j)
 	if err != nil {
 		return false, nil // immutable, running or swapped: replacing it says what is wrong, if anything is
 	}
@@ -73,7 +71,7 @@ func (w *worker) differing(ctx context.Context, j *job, old int) (wrong []chunk,
 			return nil
 		}
 		wrong = append(wrong, c)
-		if bad += c.length; bad > max(patchFrom, seen/2) || len(wrong) > patchMost {
+		if bad += c.length; bad > max(inPlaceFrom, seen/2) || len(wrong) > inPlaceMost {
 			w.count(j, -seen)
 			return errTooMuch
 		}
@@ -84,8 +82,8 @@ func (w *worker) differing(ctx context.Context, j *job, old int) (wrong []chunk,
 
 var errSwapped = errors.New("the file was replaced meanwhile")
 
-// openToPatch opens the job's file for writing if it is still the one that was compared.
-func (w *worker) openToPatch(j *job) (int, error) {
+// openInPlace opens the job's file for writing if it is still the one that was compared.
+func (w *worker) openInPlace(j *job) (int, error) {
 	dir, err := w.dirs.use(j.dir)
 	if err != nil {
 		return -1, err
@@ -122,7 +120,5 @@ func (w *worker) overwrite(ctx context.Context, j *job, fd int, wrong []chunk) e
 	if err != nil {
 		return fmt.Errorf("examine the file: %w", err)
 	}
-	problems, err := w.dressExisting(openSubject(fd), &j.e, &st, j)
-	w.tally.incomplete(j, problems)
-	return err
+	return w.dressExisting(openSubject(fd), &j.e, &st, j)
 }

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A patchedFile is a large saved file, and a place where it is restored.
-type patchedFile struct {
+// A repairedFile is a large saved file, and a place where it is restored.
+type repairedFile struct {
 	r              repo.DirectRepository
 	id             object.ID
 	all            totals
@@ -26,8 +26,8 @@ type patchedFile struct {
 	content        []byte
 }
 
-func newPatchedFile(t *testing.T) *patchedFile {
-	f := &patchedFile{r: newRepository(t), source: t.TempDir(), target: t.TempDir(), content: randomBytes(7, 24<<20)}
+func newRepairedFile(t *testing.T) *repairedFile {
+	f := &repairedFile{r: newRepository(t), source: t.TempDir(), target: t.TempDir(), content: randomBytes(7, 24<<20)}
 	must(t, os.WriteFile(filepath.Join(f.source, "large"), f.content, 0o640))
 	f.id, f.all = plainSave(t, f.r, f.source, 1<<20)
 	f.path = filepath.Join(f.target, "large")
@@ -36,7 +36,7 @@ func newPatchedFile(t *testing.T) *patchedFile {
 }
 
 // spoil overwrites 100 bytes at each offset.
-func (f *patchedFile) spoil(t *testing.T, offsets ...int64) {
+func (f *repairedFile) spoil(t *testing.T, offsets ...int64) {
 	t.Helper()
 	out, err := os.OpenFile(f.path, os.O_WRONLY, 0)
 	must(t, err)
@@ -47,7 +47,7 @@ func (f *patchedFile) spoil(t *testing.T, offsets ...int64) {
 	must(t, out.Close())
 }
 
-func (f *patchedFile) inode(t *testing.T) uint64 {
+func (f *repairedFile) inode(t *testing.T) uint64 {
 	t.Helper()
 	info, err := os.Lstat(f.path)
 	must(t, err)
@@ -56,7 +56,7 @@ func (f *patchedFile) inode(t *testing.T) uint64 {
 
 func TestOnlyWhatDiffersOfALargeFileIsWritten(t *testing.T) {
 	t.Parallel()
-	f := newPatchedFile(t)
+	f := newRepairedFile(t)
 	f.spoil(t, 0, 5<<20, 24<<20-100)
 	before := f.inode(t)
 	report := mustRestore(t, f.r, f.id, f.all, f.target)
@@ -68,24 +68,24 @@ func TestOnlyWhatDiffersOfALargeFileIsWritten(t *testing.T) {
 
 func TestALargeFileIsReplacedWhere(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(t *testing.T, f *patchedFile){
-		"most of it differs": func(t *testing.T, f *patchedFile) {
+	for name, change := range map[string]func(t *testing.T, f *repairedFile){
+		"most of it differs": func(t *testing.T, f *repairedFile) {
 			must(t, os.WriteFile(f.path, randomBytes(8, len(f.content)), 0o640))
 		},
-		"it has grown":  func(t *testing.T, f *patchedFile) { must(t, os.Truncate(f.path, 30<<20)) },
-		"it has shrunk": func(t *testing.T, f *patchedFile) { must(t, os.Truncate(f.path, 20<<20)) },
-		"it has a hole": func(t *testing.T, f *patchedFile) {
+		"it has grown":  func(t *testing.T, f *repairedFile) { must(t, os.Truncate(f.path, 30<<20)) },
+		"it has shrunk": func(t *testing.T, f *repairedFile) { must(t, os.Truncate(f.path, 20<<20)) },
+		"it has a hole": func(t *testing.T, f *repairedFile) {
 			must(t, os.Truncate(f.path, 1<<20))
 			must(t, os.Truncate(f.path, 24<<20))
 		},
-		"it has another name outside": func(t *testing.T, f *patchedFile) {
+		"it has another name outside": func(t *testing.T, f *repairedFile) {
 			f.spoil(t, 100)
 			must(t, os.Link(f.path, filepath.Join(t.TempDir(), "outside")))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newPatchedFile(t)
+			f := newRepairedFile(t)
 			change(t, f)
 			old, err := os.Open(f.path)
 			must(t, err)
@@ -124,7 +124,7 @@ func (b brokenReader) one(ctx context.Context, c chunk, use func([]byte) error) 
 }
 
 // restoreWith restores with a reader that breaks after some chunks.
-func (f *patchedFile) restoreWith(t *testing.T, after int64, failure error) error {
+func (f *repairedFile) restoreWith(t *testing.T, after int64, failure error) error {
 	t.Helper()
 	dir, err := os.Open(f.target)
 	must(t, err)
@@ -138,7 +138,7 @@ func (f *patchedFile) restoreWith(t *testing.T, after int64, failure error) erro
 
 func TestALargeFileStaysAsItIsWhileAChunkOfItCannotBeRead(t *testing.T) {
 	t.Parallel()
-	f := newPatchedFile(t)
+	f := newRepairedFile(t)
 	f.spoil(t, 0, 5<<20, 10<<20)
 	before, err := os.ReadFile(f.path)
 	must(t, err)
@@ -155,9 +155,9 @@ func TestALargeFileStaysAsItIsWhileAChunkOfItCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestALargeFileThatIsHalfPatchedIsPatchedByTheNextRestore(t *testing.T) {
+func TestALargeFileThatIsHalfRepairedIsRepairedByTheNextRestore(t *testing.T) {
 	t.Parallel()
-	f := newPatchedFile(t)
+	f := newRepairedFile(t)
 	f.spoil(t, 0, 5<<20, 10<<20)
 	var was, torn unix.Stat_t
 	must(t, unix.Stat(f.path, &was))
