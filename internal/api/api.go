@@ -33,7 +33,7 @@ type Config struct {
 	DB         *db.DB
 	Manager    *manager.Manager
 	Auth       Authenticator
-	Policy     auth.Policy
+	Policy     *auth.Policy
 	ExportHost string // what export locations name as the host
 	Log        *slog.Logger
 }
@@ -101,6 +101,8 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		s.challenge(w, q, err)
 		return
 	}
+	q.caller.Request = id
+	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
 		w.Header().Set("Location", baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")

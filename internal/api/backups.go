@@ -44,7 +44,7 @@ func (q *request) backupDetail(b abaca.Backup) object {
 	if q.version >= 85 {
 		v["backup_type"] = b.Type
 	}
-	if q.caller.Admin() {
+	if q.caller.Admin {
 		v["host"] = b.Host
 		v["topic"] = b.Topic
 	}
@@ -65,7 +65,7 @@ func (q *request) backups(view func(abaca.Backup) object) (int, any, error) {
 		Share:   filter[abaca.ShareID](q, "share_id"), Status: filter[abaca.Status](q, "status"), Topic: q.param("topic"),
 		TextFilter: q.texts(),
 	}
-	if q.caller.Admin() {
+	if q.caller.Admin {
 		f.Host, f.ID = q.param("host"), filter[abaca.BackupID](q, "id")
 	}
 	if f.Share != nil {

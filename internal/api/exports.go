@@ -31,7 +31,7 @@ func (q *request) export(s abaca.Share) object {
 	if q.version >= 87 {
 		v["metadata"] = object{}
 	}
-	if q.caller.Admin() {
+	if q.caller.Admin {
 		v["share_instance_id"] = derived(s, "instance")
 		v["is_admin_only"] = false
 	}

@@ -44,7 +44,7 @@ func (q *request) project() abaca.ProjectID { return abaca.ProjectID(q.pathValue
 
 // quota answers for a project, which must be the caller's own unless the caller is an administrator.
 func (q *request) quota(usages func() (map[abaca.Resource]db.Usage, error), view func(db.Usage) any) (int, any, error) {
-	if !q.caller.Admin() && q.project() != q.caller.Project {
+	if !q.caller.Admin && q.project() != q.caller.Project {
 		return 0, nil, abaca.Errorf(abaca.Forbidden, "Another project's quota is not shown.")
 	}
 	u, err := usages()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"abaca"
+	"abaca/internal/auth"
 )
 
 // A route is one thing that can be asked for. Paths are below /v2, after the project if the URL names one.
@@ -113,13 +114,22 @@ func (rs routes) serve(q *request) (int, any, error) {
 	if q.version < r.since || r.experimental && !q.experimental {
 		return absent(q)
 	}
-	if !q.Policy.Allows(r.rule, q.caller) {
-		return 0, nil, abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", r.rule)
+	if !q.may(r.rule) {
+		return 0, nil, forbidden(r.rule)
 	}
 	if !q.queryIsText() {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "The query holds what is no text.")
 	}
 	return r.handle(q)
+}
+
+// may reports whether the caller may do what the rule names to things of their own.
+func (q *request) may(rule string) bool {
+	return q.Policy.Allows(rule, q.caller, auth.Owner{Project: q.caller.Project, User: q.caller.User})
+}
+
+func forbidden(rule string) error {
+	return abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", rule)
 }
 
 // actionOf finds the action by the only key of the body.

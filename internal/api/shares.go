@@ -15,7 +15,7 @@ func (q *request) shareID() abaca.ShareID { return abaca.ShareID(q.pathValue("id
 // visibleShare returns a share of the caller's project, or another's public one; any other is the fault unknown.
 func (q *request) visibleShare(id abaca.ShareID, unknown abaca.Fault) (abaca.Share, error) {
 	s, err := q.DB.Share(q.Context(), id, "")
-	if err == nil && !q.caller.Admin() && s.Project != q.caller.Project && !s.Public {
+	if err == nil && !q.caller.Admin && s.Project != q.caller.Project && !s.Public {
 		err = abaca.Errorf(abaca.NotFound, "share %s could not be found.", id)
 	}
 	if abaca.FaultOf(err) == abaca.NotFound {
@@ -76,7 +76,7 @@ func (q *request) shareDetail(s abaca.Share, t abaca.ShareType) object {
 		v["export_location"] = q.exportPath(s)
 		v["export_locations"] = []string{q.exportPath(s)}
 	}
-	if q.caller.Admin() {
+	if q.caller.Admin {
 		v["share_server_id"] = nil
 		v["host"] = manager.ServiceHost(s.Backend)
 	}
@@ -168,7 +168,7 @@ func (q *request) shareFilter() (f db.ShareFilter, none bool, err error) {
 	if q.version >= 97 {
 		f.Zone = q.param("availability_zone")
 	}
-	if v, ok := q.query("host"); ok && q.caller.Admin() {
+	if v, ok := q.query("host"); ok && q.caller.Admin {
 		name, found := q.Manager.BackendOf(v)
 		f.Backend, none = &name, none || !found
 	}
@@ -289,8 +289,8 @@ func (q *request) public(o object, rule string) (bool, error) {
 	if !ok {
 		return false, abaca.Errorf(abaca.Invalid, "is_public must be a boolean.")
 	}
-	if yes && !q.Policy.Allows(rule, q.caller) {
-		return false, abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", rule)
+	if yes && !q.may(rule) {
+		return false, forbidden(rule)
 	}
 	return yes, nil
 }

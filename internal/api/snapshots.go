@@ -29,7 +29,7 @@ func (q *request) snapshotDetail(s abaca.Snapshot) object {
 	if q.version >= 73 {
 		v["metadata"] = s.Metadata
 	}
-	if q.version >= 12 && q.caller.Admin() {
+	if q.version >= 12 && q.caller.Admin {
 		v["provider_location"] = nil
 	}
 	return v

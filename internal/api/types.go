@@ -26,11 +26,11 @@ var shownSpecs = map[string]microversion{
 func (q *request) typeView(t abaca.ShareType) object {
 	specs := object{}
 	for k, v := range t.Specs {
-		if q.caller.Admin() || slices.Contains(tenantSpecs, k) && q.version >= shownSpecs[k] {
+		if q.caller.Admin || slices.Contains(tenantSpecs, k) && q.version >= shownSpecs[k] {
 			specs[k] = v
 		}
 	}
-	if !q.caller.Admin() {
+	if !q.caller.Admin {
 		for k, since := range shownSpecs {
 			if _, set := specs[k]; !set && q.version >= since {
 				specs[k] = false
@@ -56,7 +56,7 @@ func (q *request) typeView(t abaca.ShareType) object {
 
 // oneType answers under the name of today and under the one from before shares left the volume service.
 func (q *request) oneType(t abaca.ShareType, err error) (int, any, error) {
-	if err == nil && !t.Public && !q.caller.Admin() {
+	if err == nil && !t.Public && !q.caller.Admin {
 		err = abaca.Errorf(abaca.NotFound, "Share type %s could not be found.", t.ID)
 	}
 	if err != nil {
@@ -78,7 +78,7 @@ func (q *request) typesByID() (map[abaca.ShareTypeID]abaca.ShareType, error) {
 func listTypes(q *request) (int, any, error) {
 	public := new(bool)
 	*public = true
-	if v, ok := q.query("is_public"); ok && q.caller.Admin() {
+	if v, ok := q.query("is_public"); ok && q.caller.Admin {
 		yes, known := truth(v)
 		switch {
 		case known:

@@ -83,7 +83,7 @@ func (w *world) serve(noAuth bool) {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	config := api.Config{
-		DB: d, Auth: personas(w.ids), Policy: auth.DefaultPolicy, ExportHost: "127.0.0.1", Log: quiet,
+		DB: d, Auth: personas(w.ids), Policy: auth.DefaultPolicy(), ExportHost: "127.0.0.1", Log: quiet,
 		Manager: manager.New(manager.Config{
 			DB: d, Backends: map[string]manager.Backend{"local": files}, DefaultBackend: "local", DefaultType: "default",
 			Protocols: []string{"NFS", "CIFS"}, DataProtocols: []string{"NFS"}, Zone: "nova", Limits: abaca.DefaultLimits,
@@ -134,12 +134,12 @@ type authenticator map[string]abaca.Caller
 func personas(ids map[string]string) authenticator {
 	demo, alt, admin := abaca.ProjectID(ids["p_demo"]), abaca.ProjectID(ids["p_alt"]), abaca.ProjectID(ids["p_admin"])
 	return authenticator{
-		"demo":   {User: ids["u_demo"], Project: demo, Roles: []string{"member"}},
-		"demo2":  {User: "demo2", Project: demo, Roles: []string{"member"}},
+		"demo":   {User: ids["u_demo"], Project: demo, Roles: []string{"member", "reader"}},
+		"demo2":  {User: "demo2", Project: demo, Roles: []string{"member", "reader"}},
 		"rdr":    {User: "rdr", Project: demo, Roles: []string{"reader"}},
 		"norole": {User: "norole", Project: demo, Roles: []string{"visitor"}},
-		"alt":    {User: "alt", Project: alt, Roles: []string{"member"}},
-		"admin":  {User: "admin", Project: admin, Roles: []string{"admin"}},
+		"alt":    {User: "alt", Project: alt, Roles: []string{"member", "reader"}},
+		"admin":  {User: "admin", Project: admin, Roles: []string{"admin", "manager", "member", "reader"}},
 	}
 }
 

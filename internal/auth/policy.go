@@ -1,15 +1,34 @@
 package auth
 
-import "abaca"
+import (
+	"slices"
 
-// A Policy says which role a caller needs for what. What it does not name is denied.
+	"abaca"
+)
+
+// A Policy says who may do what. What it does not name is denied.
 //
-// A role acts in the caller's own project; administrators act in every project. That a member sees only their own project's
-// things is not decided here but by every query's scope.
-type Policy map[string]string
+// That a member sees only their own project's things is not decided here but by every query's scope.
+type Policy struct {
+	roles map[string]string // by rule
+}
 
-// DefaultPolicy has Manila's defaults without the deprecated ones, which let anybody in a project do everything.
-var DefaultPolicy = Policy{
+// An Owner is whose the thing is that a rule is asked about.
+type Owner struct {
+	Project abaca.ProjectID
+	User    string
+}
+
+// Administrator is the rule of those who may see and change every project's things.
+const Administrator = "context_is_admin"
+
+// DefaultPolicy returns the policy of somebody who has written none.
+func DefaultPolicy() *Policy { return &Policy{roles: defaultRules} }
+
+// defaultRules are Manila's defaults without the deprecated ones, which let anybody in a project do everything.
+var defaultRules = map[string]string{
+	Administrator: "admin",
+
 	"share_backup:create":          "member",
 	"share_backup:get":             "reader",
 	"share_backup:get_all":         "reader",
@@ -70,8 +89,8 @@ var DefaultPolicy = Policy{
 	"extensions:index":        "reader",
 }
 
-// Allows reports whether the caller may do what the rule names.
-func (p Policy) Allows(rule string, caller abaca.Caller) bool {
-	role, ok := p[rule]
-	return ok && caller.Has(role)
+// Allows reports whether the caller may do what the rule names to a thing of this owner.
+func (p *Policy) Allows(rule string, caller abaca.Caller, _ Owner) bool {
+	role, ok := p.roles[rule]
+	return ok && slices.Contains(caller.Roles, role)
 }

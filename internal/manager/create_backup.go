@@ -63,7 +63,7 @@ func (m *Manager) CreateBackup(ctx context.Context, caller abaca.Caller, req New
 // though it did not exist, unless it is public: then the caller can see it and is told that seeing is not owning.
 func ownShare(ctx context.Context, tx *db.Tx, caller abaca.Caller, id abaca.ShareID, unknown abaca.Fault) (abaca.Share, error) {
 	s, err := tx.Share(ctx, id, "")
-	if err == nil && (caller.Admin() || s.Project == caller.Project) {
+	if err == nil && (caller.Admin || s.Project == caller.Project) {
 		return s, nil
 	}
 	if err == nil && s.Public {

@@ -83,7 +83,7 @@ func (m *Manager) typeFor(ctx context.Context, tx *db.Tx, caller abaca.Caller, n
 	if abaca.FaultOf(err) == abaca.NotFound {
 		t, err = tx.ShareTypeNamed(ctx, name)
 	}
-	if err == nil && !t.Public && !caller.Admin() {
+	if err == nil && !t.Public && !caller.Admin {
 		err = abaca.Errorf(abaca.NotFound, "Share type %s could not be found.", name)
 	}
 	if err == nil && strings.EqualFold(t.Specs["driver_handles_share_servers"], "true") {

@@ -75,9 +75,14 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle, now: time.Now}
+	p := parts{settle: settle, now: time.Now}
 	for _, o := range options {
 		o(&p)
+	}
+	if p.auth == nil {
+		if p.auth, err = c.authenticator(); err != nil {
+			return nil, err
+		}
 	}
 	s := &Server{config: c, log: log}
 	defer func() {
@@ -123,7 +128,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	s.closers = append(s.closers, s.closeListener)
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy, ExportHost: c.ExportHost, Log: log,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
