@@ -35,7 +35,10 @@ type Config struct {
 	Auth       Authenticator
 	Policy     *auth.Policy
 	ExportHost string // what export locations name as the host
-	Log        *slog.Logger
+	// ProxyHeaders has links begin with what X-Forwarded-Proto and X-Forwarded-Host say. Without a proxy that sets both, clients
+	// would say it.
+	ProxyHeaders bool
+	Log          *slog.Logger
 }
 
 // A Server answers requests.
@@ -70,7 +73,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("x-openstack-request-id", id)
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
-		serveVersions(w, r)
+		s.serveVersions(w, r)
 	case p == "/v2" || strings.HasPrefix(p, "/v2/"):
 		s.serveV2(w, r, id)
 	default:
@@ -104,7 +107,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	q.caller.Request = id
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
-		w.Header().Set("Location", baseURL(r)+"/v2/")
+		w.Header().Set("Location", s.baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")
 		return
 	}

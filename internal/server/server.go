@@ -80,7 +80,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		o(&p)
 	}
 	if p.auth == nil {
-		if p.auth, err = c.authenticator(); err != nil {
+		if p.auth, err = c.authenticator(ctx, log, p.now); err != nil {
 			return nil, err
 		}
 	}
@@ -126,10 +126,18 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		return nil, err
 	}
 	s.closers = append(s.closers, s.closeListener)
+	secure, err := c.tls(log)
+	if err != nil {
+		return nil, err
+	}
+	if secure == nil && c.Auth.Strategy != "none" && !c.onLoopback() {
+		log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
+	}
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, Log: log,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders, Log: log,
 		}),
+		TLSConfig:         secure,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -203,14 +211,24 @@ func (c *Config) limits() map[abaca.Resource]int {
 const grace = 20 * time.Second
 
 // Endpoint is the URL that clients are given.
-func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String() + "/v2" }
+func (s *Server) Endpoint() string {
+	scheme := "http://"
+	if s.http.TLSConfig != nil {
+		scheme = "https://"
+	}
+	return scheme + s.listener.Addr().String() + "/v2"
+}
 
 // Serve answers requests and does the work until ctx ends; then it stops both in good order.
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Manager.Run(ctx) })
 	g.Go(func() error {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.http.Serve
+		if s.http.TLSConfig != nil {
+			serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+		}
+		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
