@@ -35,7 +35,7 @@ func (f *UserFile) Users() ([]User, error) {
 // Add gives a user, who may be a new one, a further token, and returns it: it is kept nowhere. One who is there already must have
 // the same project and roles, or want is without them. A zero time of expiry is never. The file's directory is made if it is missing.
 func (f *UserFile) Add(ctx context.Context, want User, expires time.Time) (token string, u User, err error) {
-	now := f.Now().UTC().Truncate(time.Second)
+	now := f.Now()
 	if !expires.IsZero() && !expires.After(now) {
 		return "", User{}, fmt.Errorf("the token would have expired already, at %s", expires.UTC().Format(time.RFC3339))
 	}
@@ -55,7 +55,7 @@ func (f *UserFile) Add(ctx context.Context, want User, expires time.Time) (token
 		} else if err := users[i].agrees(want); err != nil {
 			return nil, err
 		}
-		t := Token{Created: now, Expires: expires}
+		t := Token{Created: now.UTC().Truncate(time.Second), Expires: expires}
 		for t.ID == "" || taken(users, t.ID) {
 			token, t.ID = newToken()
 		}
