@@ -99,21 +99,21 @@ func welcome(w io.Writer, endpoint string, c server.Config, where string) error 
 	if endpoint != "http://127.0.0.1:8786/v2" {
 		at = " --endpoint " + endpoint
 	}
-	callers, token := "every caller is an administrator", ""
-	authType := "none"
+	callers, first, login := "every caller is an administrator", "", " --os-auth-type none --os-endpoint "+endpoint
 	if c.Auth.Strategy == "local" {
-		callers, authType = "callers need a token", `admin_token --os-token "$ABACA_TOKEN"`
-		token = fmt.Sprintf("  export ABACA_TOKEN=$(%s user add NAME --project PROJECT --role member%s)\n", us, where)
+		callers, at, login = "every caller needs a token", "", "" // which finds its way by the environment, not by an argument
+		first = fmt.Sprintf("  export OS_AUTH_TYPE=admin_token OS_ENDPOINT=%s\n"+
+			"  export OS_TOKEN=$(%s user add NAME --project PROJECT --role member%s)\n", endpoint, us, where)
 	}
 	_, err := fmt.Fprintf(w, `abaca serves shares and their backups at %s
 Everything is kept in %s; %s.
 
 Try, in another terminal:
-%[4]s  %[5]s share create NFS 1 --name docs --wait%[6]s
+%s  %[5]s share create NFS 1 --name docs --wait%[6]s
   %[5]s backup create docs --name first --wait%[6]s
-  openstack --os-auth-type %[7]s --os-endpoint %[1]s share backup list
+  openstack%[7]s share backup list
 
-`, endpoint, c.DataDir, callers, token, us, at, authType)
+`, endpoint, c.DataDir, callers, first, us, at, login)
 	return err
 }
 

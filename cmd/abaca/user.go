@@ -73,7 +73,7 @@ func addUser(cmd *cobra.Command, s *settings, want auth.User, expires time.Time)
 		cmd.PrintErrf("Without a policy that names it, a role allows nothing: %s.\n", strings.Join(odd, ", "))
 	}
 	if c.Auth.Strategy != "local" {
-		cmd.PrintErrf("The configuration says auth.strategy: %s; tokens count with local (ABACA_AUTH_STRATEGY=local).\n", c.Auth.Strategy)
+		cmd.PrintErrf("Here auth.strategy is %s; a server asks for tokens where it is local (ABACA_AUTH_STRATEGY=local).\n", c.Auth.Strategy)
 	}
 	if _, err := fmt.Fprintln(cmd.OutOrStdout(), token); err != nil {
 		return fmt.Errorf("the token %s was made and could not be printed, so it is of no use: %w", made.ID, err)

@@ -43,10 +43,11 @@ const settling = time.Second
 // OpenLocal makes a Local of the users file at a path. A file that does not exist has no users; one that cannot be used is an error.
 // What has expired is judged by now.
 func OpenLocal(path string, now func() time.Time, log *slog.Logger) (*Local, error) {
-	l := &Local{path: path, now: now, log: log, brake: newBrake(now), origin: http.NewCrossOriginProtection()}
+	l := &Local{path: path, now: now, log: slog.New(slog.DiscardHandler), brake: newBrake(now), origin: http.NewCrossOriginProtection()}
 	if _, err := l.current(); err != nil {
-		return nil, err
+		return nil, err // which the caller tells
 	}
+	l.log = log
 	return l, nil
 }
 

@@ -14,8 +14,16 @@ type SettingError struct{ error }
 
 func (e SettingError) Unwrap() error { return e.error }
 
+func (c *Config) checkAuth() error {
+	switch c.Auth.Strategy {
+	case "none", "local":
+		return nil
+	}
+	return fmt.Errorf("auth.strategy: %q is not a strategy; there are local and none", c.Auth.Strategy)
+}
+
 // authenticator makes what tells callers apart, by the configuration's strategy.
-func (c *Config) authenticator(now func() time.Time, log *slog.Logger) (api.Authenticator, error) {
+func (c *Config) authenticator(log *slog.Logger, now func() time.Time) (api.Authenticator, error) {
 	switch c.Auth.Strategy {
 	case "none":
 		return auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, nil
@@ -26,7 +34,7 @@ func (c *Config) authenticator(now func() time.Time, log *slog.Logger) (api.Auth
 		}
 		return l, nil
 	}
-	return nil, SettingError{fmt.Errorf("auth.strategy: %q is not a strategy", c.Auth.Strategy)}
+	return nil, fmt.Errorf("auth.strategy: %q is not a strategy", c.Auth.Strategy)
 }
 
 // Users is the file of those who are known with auth.strategy local, to be read and edited whatever the strategy is.

@@ -186,11 +186,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkAuth(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
-
-// strategies are the ways to tell callers apart.
-var strategies = []string{"none", "local"}
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
 func (c *Config) checkListen() error {
@@ -200,9 +197,6 @@ func (c *Config) checkListen() error {
 	}
 	if err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
-	}
-	if !slices.Contains(strategies, c.Auth.Strategy) {
-		return fmt.Errorf("auth.strategy: %q is not a strategy; there are %s", c.Auth.Strategy, strings.Join(strategies, ", "))
 	}
 	if c.Auth.Strategy == "none" && !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
 		return fmt.Errorf("listen: %s can be reached from other machines, and with auth.strategy none whoever reaches it is an administrator; "+
