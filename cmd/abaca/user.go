@@ -67,7 +67,7 @@ func addUser(cmd *cobra.Command, s *settings, want auth.User, expires time.Time)
 		return err
 	}
 	made := u.Tokens[len(u.Tokens)-1]
-	cmd.PrintErrf("User %s, project %s, %s: token %s, which ends %s and is shown this once; %s keeps its hash.\n",
+	cmd.PrintErrf("User %s, project %s, %s: token %s (expires: %s), shown this once; %s keeps its hash.\n",
 		u.Name, u.Project, strings.Join(u.Roles, ", "), made.ID, moment(made.Expires, "never"), c.Auth.UsersFile)
 	if odd := u.UnknownRoles(); len(odd) > 0 {
 		cmd.PrintErrf("Without a policy that names it, a role allows nothing: %s.\n", strings.Join(odd, ", "))
