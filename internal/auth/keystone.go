@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -22,8 +21,8 @@ const (
 	accepted     = 16384   // tokens remembered as good
 	refused      = 4096    // tokens remembered as bad; apart, so that guesses push out no good ones
 	refusal      = 5 * time.Second
-	asking       = 16  // questions to Keystone at a time
-	waiting      = 512 // questions under way or waiting to be; beyond, callers are turned away at once
+	atATime       = 16  // questions to Keystone at a time
+	inLine      = 512 // questions under way or inLine to be; beyond, callers are turned away at once
 )
 
 // Keystone takes the word of OpenStack's identity service, version 3, for who calls. Only tokens scoped to a project are of use;
@@ -34,7 +33,7 @@ const (
 type Keystone struct {
 	config  KeystoneConfig
 	client  *identity
-	good    *lru.Cache[digest, verdict]
+	good    *lru.Cache[digest, verdict] // by digest: the tokens themselves are kept nowhere
 	bad     *lru.Cache[digest, verdict]
 	flights singleflight.Group
 	queue   chan struct{}
@@ -57,9 +56,6 @@ type KeystoneConfig struct {
 	Now        func() time.Time
 }
 
-// digest is what a token is remembered by: nobody who reads this process's memory shall find tokens in the caches.
-type digest [sha256.Size]byte
-
 // A verdict is what Keystone has said of a token.
 type verdict struct {
 	caller abaca.Caller
@@ -76,7 +72,7 @@ func NewKeystone(c KeystoneConfig) (*Keystone, error) {
 	if c.Advertised == "" {
 		c.Advertised = c.URL
 	}
-	k := &Keystone{config: c, client: client, queue: make(chan struct{}, waiting), slots: make(chan struct{}, asking)}
+	k := &Keystone{config: c, client: client, queue: make(chan struct{}, inLine), slots: make(chan struct{}, atATime)}
 	if k.good, err = lru.New[digest, verdict](accepted); err != nil {
 		return nil, err
 	}
@@ -100,7 +96,7 @@ func (k *Keystone) Authenticate(r *http.Request) (abaca.Caller, error) {
 	if err != nil {
 		return abaca.Caller{}, err
 	}
-	key := digest(sha256.Sum256([]byte(token)))
+	key := digestOf(token)
 	for _, known := range []*lru.Cache[digest, verdict]{k.good, k.bad} {
 		if v, ok := known.Get(key); ok && k.config.Now().Before(v.until) {
 			return v.caller, v.err

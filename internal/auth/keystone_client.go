@@ -58,7 +58,7 @@ const longestAnswer = 1 << 20
 func newIdentity(c KeystoneConfig) (*identity, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.MaxIdleConnsPerHost = asking
+	transport.MaxIdleConnsPerHost = atATime
 	if c.Roots != nil {
 		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(c.Roots) {

@@ -58,8 +58,8 @@ func newFront(t *testing.T, k *keystone.Keystone, start func(http.Handler) *http
 
 func (f *front) answer(h http.HandlerFunc) { f.instead.Store(&h) }
 
-// unknown says of every token that Keystone does not know it, in Keystone's form.
-func unknown(w http.ResponseWriter, _ *http.Request) {
+// notFound says of every token that Keystone does not know it, in Keystone's form.
+func notFound(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNotFound)
 	w.Write([]byte(`{"error": {"code": 404, "message": "Could not find token.", "title": "Not Found"}}`))
 }
@@ -200,7 +200,7 @@ func vouches(t *testing.T, k *keystone.Keystone, f *front) {
 		}
 	})
 
-	t.Run("what cannot be a token is refused without asking", func(t *testing.T) {
+	t.Run("what cannot be a token is refused without atATime", func(t *testing.T) {
 		w := newWay(t, f.URL, nil)
 		anna := k.Token("anna", alpha)
 		before := f.questions.Load() + f.logins.Load()
@@ -326,7 +326,7 @@ func remembers(t *testing.T, k *keystone.Keystone, f *front) {
 		})
 		w.clock.forward(refusal)
 		asked(t, 1, func() { w.wants(t, "401", "garbage") })
-		f.answer(unknown)
+		f.answer(notFound)
 		defer f.instead.Store(nil)
 		for i := range refused + 1 {
 			w.wants(t, "401", fmt.Sprint("guess-", i))
@@ -357,7 +357,7 @@ func bounds(t *testing.T, k *keystone.Keystone, f *front) {
 		f.answer(func(rw http.ResponseWriter, r *http.Request) {
 			inside <- struct{}{}
 			<-open
-			unknown(rw, r)
+			notFound(rw, r)
 		})
 		defer f.instead.Store(nil)
 		before := f.questions.Load()
@@ -401,12 +401,12 @@ func bounds(t *testing.T, k *keystone.Keystone, f *front) {
 			}
 			<-open
 			now.Add(-1)
-			unknown(rw, r)
+			notFound(rw, r)
 		})
 		defer f.instead.Store(nil)
 		const extra = 50
-		outcomes := make(chan string, waiting+extra)
-		for i := range waiting + extra {
+		outcomes := make(chan string, inLine+extra)
+		for i := range inLine + extra {
 			go func() {
 				_, err := w.Authenticate(request(fmt.Sprint("guess-", i)))
 				outcomes <- outcome(err)
@@ -418,12 +418,12 @@ func bounds(t *testing.T, k *keystone.Keystone, f *front) {
 			}
 		}
 		close(open)
-		for range waiting {
+		for range inLine {
 			if got := <-outcomes; got != "401" {
 				t.Errorf("one who waited gets %s", got)
 			}
 		}
-		if m := most.Load(); m > asking {
+		if m := most.Load(); m > atATime {
 			t.Errorf("%d questions at a time", m)
 		}
 	})

@@ -51,6 +51,7 @@ type Config struct {
 	Auth struct {
 		Strategy         string         `koanf:"strategy" yaml:"strategy"`
 		LetAnyoneBeAdmin bool           `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
+		UsersFile        string         `koanf:"users_file" yaml:"users_file"` // of strategy local; empty: users.yaml in the data directory
 		Keystone         KeystoneConfig `koanf:"keystone" yaml:"keystone"`
 	} `koanf:"auth" yaml:"auth"`
 
@@ -106,7 +107,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
-		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.keystone": keystoneDefaults,
+		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.keystone": keystoneDefaults,
 		"tls.cert_file": "", "tls.key_file": "", "trust_proxy_headers": false,
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
@@ -204,6 +205,12 @@ func (c *Config) complete() (err error) {
 	}
 	if c.MasterKeyFile == "" && c.MasterKey == "" {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	if c.Auth.UsersFile == "" {
+		c.Auth.UsersFile = filepath.Join(c.DataDir, "users.yaml")
+	}
+	if c.Auth.UsersFile, err = filepath.Abs(c.Auth.UsersFile); err != nil {
+		return err
 	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {

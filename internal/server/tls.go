@@ -25,7 +25,7 @@ func (c *Config) tls(log *slog.Logger) (*tls.Config, error) {
 	}
 	k := &keyPair{certFile: c.TLS.CertFile, keyFile: c.TLS.KeyFile, log: log}
 	if err := k.reload(); err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+		return nil, SettingError{fmt.Errorf("tls: %w", err)}
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.get, NextProtos: []string{"h2", "http/1.1"}}, nil
 }
