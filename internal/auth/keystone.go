@@ -21,8 +21,8 @@ const (
 	accepted     = 16384   // tokens remembered as good
 	refused      = 4096    // tokens remembered as bad; apart, so that guesses push out no good ones
 	refusal      = 5 * time.Second
-	atATime       = 16  // questions to Keystone at a time
-	inLine      = 512 // questions under way or inLine to be; beyond, callers are turned away at once
+	atATime      = 16  // questions to Keystone at a time
+	inLine       = 512 // questions under way or waiting to be; beyond, callers are turned away at once
 )
 
 // Keystone takes the word of OpenStack's identity service, version 3, for who calls. Only tokens scoped to a project are of use;

@@ -200,7 +200,7 @@ func vouches(t *testing.T, k *keystone.Keystone, f *front) {
 		}
 	})
 
-	t.Run("what cannot be a token is refused without atATime", func(t *testing.T) {
+	t.Run("what cannot be a token is refused without asking", func(t *testing.T) {
 		w := newWay(t, f.URL, nil)
 		anna := k.Token("anna", alpha)
 		before := f.questions.Load() + f.logins.Load()

@@ -88,7 +88,7 @@ func TestLoopbackNeedsNoPermissionAndElsewherePlainWordsGiveIt(t *testing.T) {
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	key := strings.Repeat("5e", keyLength)
-	c, err := Load("", []string{"ABACA_MASTER_KEY='" + key + "'"}, nil)
+	c, err := Load("", []string{"ABACA_MASTER_KEY=" + key}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type Server struct {
 	config   Config
 	log      *slog.Logger
 	listener net.Listener
+	secure   bool // speaks TLS
 	http     *http.Server
 	closers  []func() error // in the order of opening
 }
@@ -130,12 +131,14 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if err != nil {
 		return nil, err
 	}
-	if secure == nil && c.Auth.Strategy != "none" && !c.onLoopback() {
+	s.secure = secure != nil
+	if !s.secure && c.Auth.Strategy != "none" && !c.onLoopback() {
 		log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
 	}
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders, Log: log,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
+			Log: log,
 		}),
 		TLSConfig:         secure,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
@@ -213,7 +216,7 @@ const grace = 20 * time.Second
 // Endpoint is the URL that clients are given.
 func (s *Server) Endpoint() string {
 	scheme := "http://"
-	if s.http.TLSConfig != nil {
+	if s.secure {
 		scheme = "https://"
 	}
 	return scheme + s.listener.Addr().String() + "/v2"
@@ -225,7 +228,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	g.Go(func() error { return s.Manager.Run(ctx) })
 	g.Go(func() error {
 		serve := s.http.Serve
-		if s.http.TLSConfig != nil {
+		if s.secure {
 			serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
 		}
 		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -26,15 +26,20 @@ class Keystone:
         self.process.stdin.close()
         self.process.wait(timeout=60)
 
+    def system_login(self, user):
+        """The client's arguments for a user of the whole system."""
+        return ["--os-auth-url", self.url, "--os-username", user, "--os-password", "secret", "--os-user-domain-name", "Default",
+                "--os-system-scope", "all", "--os-region-name", "RegionOne"]
+
     def login(self, user, project):
         """The client's arguments for a user in a project."""
-        return ["--os-auth-url", self.url, "--os-username", user, "--os-password", "secret", "--os-project-name", project,
-                "--os-user-domain-name", "Default", "--os-project-domain-name", "Default", "--os-region-name", "RegionOne"]
+        return ["--os-auth-url", self.url, "--os-username", user, "--os-password", "secret", "--os-user-domain-name", "Default",
+                "--os-project-name", project, "--os-project-domain-name", "Default", "--os-region-name", "RegionOne"]
 
     def settings(self):
         """What abaca is told."""
-        return {"ABACA_AUTH_STRATEGY": "keystone", "ABACA_AUTH_KEYSTONE_AUTH_URL": self.url,
-                "ABACA_AUTH_KEYSTONE_USERNAME": "abaca", "ABACA_AUTH_KEYSTONE_PASSWORD": "secret"}
+        return {"auth_strategy": "keystone", "auth_keystone_auth_url": self.url, "auth_keystone_username": "abaca",
+                "auth_keystone_password": "secret"}
 
     def register(self, endpoint):
         """Puts abaca into the catalog."""

@@ -64,7 +64,7 @@ def tempest(directory, *words):
 
 
 def judge(program, directory, tests):
-    with Keystone(directory / "keystone") as keystone, Server(program, directory, settings=keystone.settings()) as server:
+    with Keystone(directory / "keystone") as keystone, Server(program, directory, **keystone.settings()) as server:
         keystone.register(server.endpoint)
         workspace = directory / "tempest"
         done = tempest(directory, "init", "--workspace-path", directory / "workspaces.yaml", "tempest")
