@@ -127,6 +127,12 @@ func (k *Keystone) Token(user string, scope *gophercloud.AuthScope) string {
 	return token
 }
 
+// System is the scope of the whole system.
+func System() *gophercloud.AuthScope { return &gophercloud.AuthScope{System: true} }
+
+// Domain is the scope of everybody's domain.
+func Domain() *gophercloud.AuthScope { return &gophercloud.AuthScope{DomainID: "default"} }
+
 // Project is the scope of a project.
 func Project(name string) *gophercloud.AuthScope {
 	return &gophercloud.AuthScope{ProjectName: name, DomainID: "default"}
