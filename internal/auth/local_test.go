@@ -293,32 +293,22 @@ func TestAPageOfAnotherSiteCannotUseWhatABrowserRemembers(t *testing.T) {
 	}
 }
 
-func TestAChangeThatTheFilesTimesDoNotShowCountsToo(t *testing.T) {
+func TestAFileThatHasJustChangedIsReadAgainWhateverItsTimesSay(t *testing.T) {
 	d, ann, _ := newDesk(t)
 	text, err := os.ReadFile(d.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var before os.FileInfo
-	hidden := 0
-	for i := range 1000 {
-		name := []string{"eve", "zoe"}[i%2]
+	for i := range 200 {
+		name := []string{"eve", "zoe"}[i%2] // of one length, in the same inode, most often within a tick of coarse clocks
 		if err := os.WriteFile(d.Path, []byte(strings.Replace(string(text), "name: ann", "name: "+name, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got := d.as(asking("X-Auth-Token", ann)); got != name {
 			t.Fatalf("after %d changes the token is %s's, want %s", i, got, name)
 		}
-		info, err := os.Stat(d.Path)
-		if err != nil {
-			t.Fatal(err)
+		if d.settled {
+			t.Fatal("its times are trusted already") // which is how clocks that are fine enough to hide it show it, too
 		}
-		if before != nil && versionOf(info) == versionOf(before) {
-			hidden++
-		}
-		before = info
-	}
-	if hidden == 0 {
-		t.Log("NOT TESTED: this file system's clock tells all changes apart")
 	}
 }
