@@ -292,3 +292,24 @@ func TestAPageOfAnotherSiteCannotUseWhatABrowserRemembers(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileThatHasJustChangedIsReadAgainWhateverItsTimesSay(t *testing.T) {
+	d, ann, _ := newDesk(t)
+	text, err := os.ReadFile(d.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		name := []string{"eve", "zoe"}[i%2] // of one length, in the same inode, most often within a tick of coarse clocks
+		written := time.Now()
+		if err := os.WriteFile(d.Path, []byte(strings.Replace(string(text), "name: ann", "name: "+name, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.as(asking("X-Auth-Token", ann)); got != name {
+			t.Fatalf("after %d changes the token is %s's, want %s", i, got, name)
+		}
+		if d.settled && time.Since(written) < settling {
+			t.Fatal("its times are trusted already") // what clocks that are fine enough hide, this shows
+		}
+	}
+}
