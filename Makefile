@@ -4,7 +4,7 @@ GOLANGCI_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
 BIN := build/bin
 
-.PHONY: help build test check vulnerabilities interop bench clean
+.PHONY: help build test check vulnerabilities interop tempest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ vulnerabilities: ## look for known vulnerabilities in what abaca calls; asks vul
 
 interop: ## play the main job with the real OpenStack client
 	test/interop/run
+
+tempest: ## have tempest's share-backup tests judge abaca with a real Keystone
+	test/tempest/run
 
 # What make bench measures and where. Sizes are fractions of 4 GiB, 200 000 and 100 000 files; a million files are many.
 BENCH_SETS ?= large,small,source
