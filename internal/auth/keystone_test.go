@@ -186,6 +186,15 @@ func vouches(t *testing.T, k *keystone.Keystone, f *front) {
 		}
 	})
 
+	t.Run("an application credential stands for its user, unless it is for other requests alone", func(t *testing.T) {
+		w := newWay(t, f.URL, nil)
+		if c := w.wants(t, "in", k.CredentialToken(k.ApplicationCredential("anna", "alpha"))); string(c.Project) != k.Project("alpha") {
+			t.Errorf("%+v", c)
+		}
+		// Keystone does not show such a token to services that have not said that they enforce its rules.
+		w.wants(t, "401", k.CredentialToken(k.ApplicationCredential("anna", "alpha", [3]string{"compute", "GET", "/v2.1/servers"})))
+	})
+
 	t.Run("what Keystone does not know or has let run out is a challenge that names Keystone", func(t *testing.T) {
 		w := newWay(t, f.URL, func(c *KeystoneConfig) { c.Advertised = "https://identity.example/v3" })
 		for _, token := range []string{k.Expired, "garbage", k.Expired[:len(k.Expired)-1], strings.Repeat("a", longestToken), "../../users", "a?nocatalog", `"'{}$`} {

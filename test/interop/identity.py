@@ -36,6 +36,11 @@ class Keystone:
         return ["--os-auth-url", self.url, "--os-username", user, "--os-password", "secret", "--os-user-domain-name", "Default",
                 "--os-project-name", project, "--os-project-domain-name", "Default", "--os-region-name", "RegionOne"]
 
+    def environment(self, user, project):
+        """The same for the environment."""
+        words = self.login(user, project)
+        return {word.lstrip("-").replace("-", "_").upper(): value for word, value in zip(words[::2], words[1::2])}
+
     def settings(self):
         """What abaca is told."""
         return {"auth_strategy": "keystone", "auth_keystone_auth_url": self.url, "auth_keystone_username": "abaca",

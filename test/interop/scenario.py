@@ -3,10 +3,12 @@
 Each step builds on the ones before it. Whatever differs from what is wanted ends the run with exit code 1.
 """
 
+import json
 import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -334,6 +336,9 @@ def play_keystone(program, directory):
         anna.do("backup", "restore", "first", "--wait")
         expect("the restored file", (root / "file").read_text(), "as it was\n")
         expect("what a reader sees", [b["Name"] for b in rita.ask("backup", "list")], ["first"])
+        ours = subprocess.run([program, "backup", "list", "-o", "json"], env=os.environ | keystone.environment("rita", "alpha"),
+                              capture_output=True, text=True, check=True, timeout=60)
+        expect("what our own client shows a reader", [b["name"] for b in json.loads(ours.stdout)], ["first"])
         for words in (["create", "papers"], ["restore", "first"], ["delete", "first"], ["set", "first", "--name", "mine"]):
             expect(f"a reader's {words[0]}", "HTTP 403" in rita.refused("backup", *words), True)
         expect("what another project has", bert.ask("backup", "list"), [])

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -119,7 +120,17 @@ func (k *Keystone) signal(s syscall.Signal) {
 // Token logs a user in with this scope, nil for none.
 func (k *Keystone) Token(user string, scope *gophercloud.AuthScope) string {
 	k.t.Helper()
-	options := &gophercloud.AuthOptions{Username: user, Password: Password, DomainID: "default", Scope: scope}
+	return k.issue(&gophercloud.AuthOptions{Username: user, Password: Password, DomainID: "default", Scope: scope})
+}
+
+// CredentialToken logs in with an application credential.
+func (k *Keystone) CredentialToken(id, secret string) string {
+	k.t.Helper()
+	return k.issue(&gophercloud.AuthOptions{ApplicationCredentialID: id, ApplicationCredentialSecret: secret})
+}
+
+func (k *Keystone) issue(options *gophercloud.AuthOptions) string {
+	k.t.Helper()
 	token, err := tokens.Create(k.context(), k.client(""), options).ExtractTokenID()
 	if err != nil {
 		k.t.Fatal(err)
@@ -172,11 +183,15 @@ func (k *Keystone) SetPassword(user, password string) {
 	}
 }
 
-// ApplicationCredential makes one of a user in a project.
-func (k *Keystone) ApplicationCredential(user, project string) (id, secret string) {
+// ApplicationCredential makes one of a user in a project, for these requests alone if there are any: a service, a method and a path each.
+func (k *Keystone) ApplicationCredential(user, project string, rules ...[3]string) (id, secret string) {
 	k.t.Helper()
 	client := k.client(k.Token(user, Project(project)))
-	made, err := applicationcredentials.Create(k.context(), client, k.User(user), applicationcredentials.CreateOpts{Name: "made in a test"}).Extract()
+	options := applicationcredentials.CreateOpts{Name: fmt.Sprintf("made in a test for %v", rules)}
+	for _, r := range rules {
+		options.AccessRules = append(options.AccessRules, applicationcredentials.AccessRule{Service: r[0], Method: r[1], Path: r[2]})
+	}
+	made, err := applicationcredentials.Create(k.context(), client, k.User(user), options).Extract()
 	if err != nil {
 		k.t.Fatal(err)
 	}
