@@ -136,8 +136,8 @@ func (k *Keystone) challenge(message string) *Challenge {
 	return c
 }
 
-// errUnavailable is what callers are told whose token cannot be judged.
-func errUnavailable() error {
+// unavailable is what callers are told whose token cannot be judged.
+func unavailable() error {
 	return abaca.Errorf(abaca.Unavailable, "The identity service cannot be asked at the moment.")
 }
 
@@ -147,7 +147,7 @@ func (k *Keystone) ask(key digest, token string) (verdict, error) {
 	case k.queue <- struct{}{}:
 		defer func() { <-k.queue }()
 	default:
-		return verdict{}, errUnavailable()
+		return verdict{}, unavailable()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), k.config.Timeout)
 	defer cancel()
@@ -155,7 +155,7 @@ func (k *Keystone) ask(key digest, token string) (verdict, error) {
 	case k.slots <- struct{}{}:
 		defer func() { <-k.slots }()
 	case <-ctx.Done():
-		return verdict{}, errUnavailable()
+		return verdict{}, unavailable()
 	}
 	asked := k.config.Now() // from here on a revocation may not be in the answer
 	said, err := k.client.validate(ctx, token)
@@ -167,7 +167,7 @@ func (k *Keystone) ask(key digest, token string) (verdict, error) {
 	}
 	k.note(err)
 	if err != nil {
-		return verdict{}, errUnavailable()
+		return verdict{}, unavailable()
 	}
 	v := k.judge(said)
 	if v.until = asked.Add(k.config.Cache); said.Expires.Before(v.until) {
