@@ -3,7 +3,7 @@ GO ?= go
 GOLANGCI_VERSION := v2.15.0
 BIN := build/bin
 
-.PHONY: help build test check interop bench clean
+.PHONY: help build test check interop oslo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ check: $(BIN)/golangci-lint-$(GOLANGCI_VERSION) ## vet and lint, import rules in
 
 interop: ## play the main job with the real OpenStack client
 	test/interop/run
+
+oslo: ## have the real oslo.policy decide again what the policy's decisions are compared with
+	python3 -m venv build/oslo
+	build/oslo/bin/pip install --quiet --disable-pip-version-check oslo.policy==6.0.1
+	build/oslo/bin/python -B internal/auth/testdata/oslo.py > build/oslo/oslo.jsonl
+	mv build/oslo/oslo.jsonl internal/auth/testdata/oslo.jsonl
 
 # What make bench measures and where. Sizes are fractions of 4 GiB, 200 000 and 100 000 files; a million files are many.
 BENCH_SETS ?= large,small,source
