@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"abaca"
+	"abaca/internal/auth"
 )
 
 // An object is a JSON object, in a request or in an answer.
@@ -22,6 +23,8 @@ type request struct {
 	*http.Request
 	*Server
 	caller       abaca.Caller
+	policy       *auth.Policy // for the whole of the request
+	rule         string       // of the route
 	id           string
 	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
 	raw          []byte // the body

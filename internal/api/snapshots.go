@@ -64,8 +64,34 @@ func (q *request) snapshots(view func(abaca.Snapshot) object) (int, any, error) 
 	return http.StatusOK, body, nil
 }
 
-func showSnapshot(q *request) (int, any, error) {
+// snapshot returns the snapshot that is asked for, which the caller must be able to see and be allowed the route's rule of.
+func (q *request) snapshot() (abaca.Snapshot, error) {
 	s, err := q.DB.Snapshot(q.Context(), q.snapshotID(), q.caller.Scope())
+	if err == nil {
+		err = q.permit(s.Project, s.User)
+	}
+	return s, err
+}
+
+// permitSnapshot refuses a snapshot to make a share from that the caller can see and may not show. Of any other the manager says that
+// it is not there, in its turn.
+func (q *request) permitSnapshot(id abaca.SnapshotID) error {
+	const rule = "share_snapshot:get_snapshot"
+	if id == "" {
+		return nil
+	}
+	s, err := q.DB.Snapshot(q.Context(), id, q.caller.Scope())
+	if err == nil && !q.allows(rule, s.Project, s.User) {
+		return forbidden(rule)
+	}
+	if err != nil && abaca.FaultOf(err) != abaca.NotFound {
+		return err
+	}
+	return nil
+}
+
+func showSnapshot(q *request) (int, any, error) {
+	s, err := q.snapshot()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -88,6 +114,9 @@ func createSnapshot(q *request) (int, any, error) {
 	if req.Metadata, err = metadata(o["metadata"]); err != nil {
 		return 0, nil, err
 	}
+	if _, err := q.permitShare(req.Share); err != nil {
+		return 0, nil, err
+	}
 	s, err := q.Manager.CreateSnapshot(q.Context(), q.caller, req)
 	if err != nil {
 		return 0, nil, err
@@ -96,6 +125,9 @@ func createSnapshot(q *request) (int, any, error) {
 }
 
 func deleteSnapshot(q *request) (int, any, error) {
+	if _, err := q.snapshot(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.DeleteSnapshot(q.Context(), q.caller, q.snapshotID())
 }
 
@@ -104,12 +136,15 @@ func resetSnapshot(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := q.snapshot(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.ResetSnapshotStatus(q.Context(), q.caller, q.snapshotID(), to)
 }
 
 // noSnapshotExports answers for one snapshot, which must exist, that it is not exported.
 func noSnapshotExports(q *request) (int, any, error) {
-	if _, err := q.DB.Snapshot(q.Context(), q.snapshotID(), q.caller.Scope()); err != nil {
+	if _, err := q.snapshot(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, object{"share_snapshot_export_locations": []object{}}, nil

@@ -115,7 +115,8 @@ func distance(a, b string, most int) int {
 	return row[len(b)]
 }
 
-func didYouMean(name string) string {
+// DidYouMean ends an error about a name with the one that was perhaps meant, empty for none.
+func DidYouMean(name string) string {
 	if name == "" {
 		return ""
 	}

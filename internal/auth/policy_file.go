@@ -181,13 +181,13 @@ func newPolicy(rules []Rule) (*Policy, error) {
 		for _, next := range p.refers[rule] {
 			referred[next] = true
 			if _, ok := p.rules[next]; !ok {
-				return nil, p.wrong(rule, "refers to a rule %q, which there is not%s", next, didYouMean(nearest(next, p.rules)))
+				return nil, p.wrong(rule, "refers to a rule %q, which there is not%s", next, DidYouMean(nearest(next, p.rules)))
 			}
 		}
 	}
 	for _, r := range rules {
 		if _, known := byDefault[r.Name]; !known && !isIdle(r.Name) && !referred[r.Name] {
-			return nil, p.wrong(r.Name, "is unknown, and no other refers to it%s", didYouMean(nearest(r.Name, byDefault, idleNames()...)))
+			return nil, p.wrong(r.Name, "is unknown, and no other refers to it%s", DidYouMean(nearest(r.Name, byDefault, idleNames()...)))
 		}
 	}
 	return p, p.acyclic()

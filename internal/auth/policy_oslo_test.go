@@ -3,7 +3,9 @@ package auth
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"abaca"
@@ -37,52 +39,65 @@ func TestDecisionsAreThoseOfOsloPolicy(t *testing.T) {
 		Rules  map[string]any
 	}
 	next(&world)
-	decisions, malformed := 0, 0
+	type example struct {
+		Asked     any
+		Decisions string
+		Malformed bool
+	}
+	examples, malformed := map[string]example{}, 0
+	var all []string
 	for {
-		var c struct {
-			Asked     any
-			Decisions string
-			Malformed bool
-		}
-		if !next(&c) {
+		var e example
+		if !next(&e) {
 			break
 		}
-		world.Rules["share_backup:create"] = c.Asked
-		world.Rules["share:extend"] = "rule:admins and rule:open and rule:closed" // what nothing refers to would be refused
-		data, err := json.Marshal(world.Rules)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := makePolicy(data)
-		if c.Malformed {
-			if malformed++; err == nil {
-				t.Errorf("%q is taken", c.Asked)
+		if e.Malformed {
+			malformed++
+			if data, _ := json.Marshal(map[string]any{"share:get": e.Asked}); refused(data) == nil {
+				t.Errorf("%q is taken", e.Asked)
 			}
 			continue
 		}
-		if err != nil {
-			t.Errorf("%q: %v", c.Asked, err)
-			continue
-		}
+		name := fmt.Sprintf("example-%d", len(examples))
+		examples[name], world.Rules[name] = e, e.Asked
+		all = append(all, "rule:"+name)
+	}
+	// What nothing refers to would be refused.
+	world.Rules["share:extend"] = "rule:admins and rule:open and rule:closed and " + strings.Join(all, " and ")
+	data, err := json.Marshal(world.Rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := makePolicy(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decisions := 0
+	for name, e := range examples {
 		var got []byte
 		for _, by := range world.Callers {
 			for _, of := range world.Owners {
 				caller := abaca.Caller{User: by.User, Project: abaca.ProjectID(by.Project), Roles: by.Roles, Admin: by.Admin}
 				digit := byte('0')
-				if p.Allows("share_backup:create", caller, Owner{Project: abaca.ProjectID(of.Project), User: of.User}) {
+				if p.Allows(name, caller, Owner{Project: abaca.ProjectID(of.Project), User: of.User}) {
 					digit = '1'
 				}
 				got = append(got, digit)
 			}
 		}
 		decisions += len(got)
-		if string(got) != c.Decisions {
-			t.Errorf("%q is decided %s, want %s", c.Asked, got, c.Decisions)
+		if string(got) != e.Decisions {
+			t.Errorf("%q is decided %s, want %s", e.Asked, got, e.Decisions)
 		}
 	}
 	if lines.Err() != nil || decisions < 5000 || malformed < 20 {
 		t.Errorf("%d decisions were compared and %d rules were malformed: %v", decisions, malformed, lines.Err())
 	}
+}
+
+func refused(data []byte) error {
+	_, err := makePolicy(data)
+	return err
 }
 
 // makePolicy makes a policy of a file's content.
