@@ -61,6 +61,9 @@ func newServeCommand() *cobra.Command {
 			if os.Getenv("GOMEMLIMIT") == "" {
 				debug.SetMemoryLimit(memoryLimit)
 			}
+			if _, err := c.Policy(c.Logger()); err != nil {
+				return usageError{err} // a wrong policy is a wrong configuration
+			}
 			srv, err := server.Open(cmd.Context(), c, c.Logger())
 			if err != nil {
 				return err
