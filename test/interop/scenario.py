@@ -1,4 +1,4 @@
-"""Backs up and restores real shares with the real client: scenario.py ABACA OPENSTACK
+"""Backs up and restores real shares with the real client: scenario.py ABACA
 
 Each step builds on the ones before it. Whatever differs from what is wanted ends the run with exit code 1.
 """
@@ -7,12 +7,11 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
-from harness import Client, Server, compare, expect, picture, until
+from harness import Client, Server, compare, expect, openstack, picture, until
 
 MISSING = "00000000-0000-4000-8000-000000000000"
 
@@ -270,9 +269,9 @@ def delete_share(client, root):
     expect("the files are gone", root.exists(), False)
 
 
-def play(program, openstack, directory):
+def play(program, directory):
     with Server(program, directory) as server:
-        client = Client(openstack, server.endpoint)
+        client = Client(server.endpoint)
         share = create_share(client)
         root = directory_of(client, "papers")
         fill(root)
@@ -291,13 +290,13 @@ def play(program, openstack, directory):
         return client.calls
 
 
-def main(program, openstack):
+def main(program):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # so that the server is stopped, too
     started = time.monotonic()
-    release = subprocess.run([openstack, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    release = openstack(["--version"], 60).stdout.split()[-1]
     with tempfile.TemporaryDirectory(prefix="abaca-interop-") as directory:
-        calls = play(os.path.abspath(program), os.path.abspath(openstack), pathlib.Path(directory))
-    print(f"{release}: all of {calls} commands did as they should, in {time.monotonic() - started:.0f} s")
+        calls = play(os.path.abspath(program), pathlib.Path(directory))
+    print(f"openstack {release}: all of {calls} commands did as they should, in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
