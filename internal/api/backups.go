@@ -128,7 +128,7 @@ func createBackup(q *request) (int, any, error) {
 	if req.WithOptions, req.Type, err = backupOptions(o["backup_options"]); err != nil {
 		return 0, nil, err
 	}
-	if _, err := q.permitShare(req.Share); err != nil {
+	if err := q.permitShare(req.Share); err != nil {
 		return 0, nil, err
 	}
 	b, err := q.Manager.CreateBackup(q.Context(), q.caller, req)
@@ -221,7 +221,7 @@ func restoreBackup(q *request) (int, any, error) {
 	if written == "" {
 		written = b.Share
 	}
-	if _, err := q.permitShare(written); err != nil {
+	if err := q.permitShare(written); err != nil {
 		return 0, nil, err
 	}
 	target, err = q.Manager.RestoreBackup(q.Context(), q.caller, q.backupID(), target)

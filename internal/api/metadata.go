@@ -76,7 +76,7 @@ func (q *request) setMetadata(replace bool) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := q.permitShare(q.shareID()); err != nil {
+	if _, err := q.writableShare(); err != nil {
 		return 0, nil, err
 	}
 	merged, err := q.Manager.SetShareMetadata(q.Context(), q.caller, q.shareID(), entries, replace)
@@ -87,7 +87,7 @@ func (q *request) setMetadata(replace bool) (int, any, error) {
 }
 
 func deleteMetadata(q *request) (int, any, error) {
-	if _, err := q.permitShare(q.shareID()); err != nil {
+	if _, err := q.writableShare(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, nil, q.Manager.DeleteShareMetadata(q.Context(), q.caller, q.shareID(), q.pathValue("key"))

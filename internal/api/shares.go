@@ -31,17 +31,27 @@ func (q *request) share() (abaca.Share, error) {
 	return s, err
 }
 
+// writableShare returns the share that is asked for, which the caller must be able to see and be allowed the route's rule of. That they
+// own it is looked at by the manager as well.
+func (q *request) writableShare() (abaca.Share, error) {
+	s, err := q.visibleShare(q.shareID(), abaca.NotFound)
+	if err == nil {
+		err = q.permit(s.Project, s.User)
+	}
+	return s, err
+}
+
 // permitShare refuses what the route's rule does not allow to be done to a share that the caller can see. Of any other the manager says
 // that it is not there, in its turn.
-func (q *request) permitShare(id abaca.ShareID) (abaca.Share, error) {
+func (q *request) permitShare(id abaca.ShareID) error {
 	s, err := q.DB.VisibleShare(q.Context(), id, q.caller.Scope())
 	switch {
-	case err != nil && abaca.FaultOf(err) == abaca.NotFound:
-		return s, nil
-	case err != nil:
-		return s, err
+	case err == nil:
+		return q.permit(s.Project, s.User)
+	case abaca.FaultOf(err) == abaca.NotFound:
+		return nil
 	}
-	return s, q.permit(s.Project, s.User)
+	return err
 }
 
 func (q *request) shareSummary(s abaca.Share) object {
@@ -330,7 +340,7 @@ func updateShare(q *request) (int, any, error) {
 	if c.Description, err = change(o, "display_description"); err != nil {
 		return 0, nil, err
 	}
-	s, err := q.permitShare(q.shareID())
+	s, err := q.writableShare()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -357,7 +367,7 @@ func forceDeleteShare(q *request) (int, any, error) {
 }
 
 func (q *request) dropShare(force bool) (int, any, error) {
-	if _, err := q.permitShare(q.shareID()); err != nil {
+	if _, err := q.writableShare(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusAccepted, nil, q.Manager.DeleteShare(q.Context(), q.caller, q.shareID(), force)
@@ -368,14 +378,14 @@ func resetShare(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if _, err := q.permitShare(q.shareID()); err != nil {
+	if _, err := q.writableShare(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusAccepted, nil, q.Manager.ResetShareStatus(q.Context(), q.caller, q.shareID(), to)
 }
 
 func unmanageShare(q *request) (int, any, error) {
-	if _, err := q.permitShare(q.shareID()); err != nil {
+	if _, err := q.writableShare(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusAccepted, nil, q.Manager.UnmanageShare(q.Context(), q.caller, q.shareID())

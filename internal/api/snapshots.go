@@ -114,7 +114,7 @@ func createSnapshot(q *request) (int, any, error) {
 	if req.Metadata, err = metadata(o["metadata"]); err != nil {
 		return 0, nil, err
 	}
-	if _, err := q.permitShare(req.Share); err != nil {
+	if err := q.permitShare(req.Share); err != nil {
 		return 0, nil, err
 	}
 	s, err := q.Manager.CreateSnapshot(q.Context(), q.caller, req)
