@@ -306,7 +306,7 @@ func (w *accessed) ask(method, path string, p place, thing, caller string) (c ce
 		w.t.Fatal(err)
 	}
 	c.text = strings.NewReplacer(hide...).Replace(header.String()+string(a.body)) + "\n\n" + w.statements()
-	if c.status < 300 && strings.Contains(path, "{id}") && !strings.Contains(c.text, "SELECT") {
+	if c.status < 300 && strings.Contains(path, "/{id}") && !strings.Contains(c.text, "SELECT") {
 		w.t.Errorf("%s %s is answered without a look into the database", method, path)
 	}
 	return c, w.version() != before
