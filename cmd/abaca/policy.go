@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -44,7 +43,7 @@ func newPolicyListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rules, err := c.Rules(slog.New(slog.DiscardHandler))
+			rules, err := c.Rules()
 			if err != nil {
 				return usageError{err}
 			}
@@ -116,7 +115,7 @@ func (q *policyQuestion) answer(cmd *cobra.Command, rule string) error {
 	if q.ownerUser != "" {
 		ownerUser = q.ownerUser
 	}
-	allowed, err := c.May(slog.New(slog.DiscardHandler), rule, caller, ownerProject, ownerUser)
+	allowed, err := c.May(rule, caller, ownerProject, ownerUser)
 	switch {
 	case err != nil:
 		return usageError{err}
@@ -133,7 +132,7 @@ func (q *policyQuestion) complete(_ *cobra.Command, args []string, typed string)
 	if err != nil || len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	rules, _ := c.Rules(slog.New(slog.DiscardHandler)) // without rules nothing is completed
+	rules, _ := c.Rules() // without rules nothing is completed
 	for _, r := range rules {
 		if strings.HasPrefix(r.Name, typed) {
 			found = append(found, cobra.CompletionWithDesc(r.Name, r.About))

@@ -83,6 +83,16 @@ var table = []route{
 	{"GET", "/extensions", "", "extensions:index", 0, false, noExtensions},
 }
 
+// Resources returns the first words of all routes' paths: no project by such a name is found in a URL.
+func Resources() []string {
+	var words []string
+	for _, r := range table {
+		word, _, _ := strings.Cut(strings.TrimPrefix(r.path, "/"), "/")
+		words = append(words, word)
+	}
+	return words
+}
+
 // routes are the routes of one method and path: one, or one for each action.
 type routes []route
 

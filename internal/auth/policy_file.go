@@ -20,17 +20,17 @@ import (
 const maxPolicyFile = 1 << 20
 
 // readPolicy makes the policy of a file. Its errors are one line and begin with file:line where they are about a line.
-func readPolicy(path string) (*Policy, os.FileInfo, error) {
+func readPolicy(path string) (*Policy, version, error) {
 	data, info, err := readPolicyFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("policy file %w", err)
+		return nil, version{}, fmt.Errorf("policy file: %w", err)
 	}
 	rules, err := parsePolicy(path, data)
 	if err != nil {
-		return nil, nil, err
+		return nil, version{}, err
 	}
 	p, err := newPolicy(rules)
-	return p, info, err
+	return p, versionOf(info), err
 }
 
 // readPolicyFile reads a file that nobody but this user and root can write. Opening a pipe does not wait for who writes into it.
@@ -44,21 +44,21 @@ func readPolicyFile(path string) ([]byte, os.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	of, _ := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, nil, fmt.Errorf("%s: is no regular file", path)
+		return nil, nil, fmt.Errorf("%s is no regular file", path)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, nil, fmt.Errorf("%s: can be written by others; chmod go-w %[1]s", path)
-	case of != nil && of.Uid != 0 && int(of.Uid) != os.Geteuid():
-		return nil, nil, fmt.Errorf("%s: belongs to the user with the number %d, who could change it", path, of.Uid)
+		return nil, nil, fmt.Errorf("%s can be written by others; chmod go-w %[1]s", path)
+	}
+	if err := ownedBy(path, info, os.Geteuid()); err != nil {
+		return nil, nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxPolicyFile+1))
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(data) > maxPolicyFile {
-		return nil, nil, fmt.Errorf("%s: is longer than %d bytes", path, maxPolicyFile)
+		return nil, nil, fmt.Errorf("%s is longer than %d bytes", path, maxPolicyFile)
 	}
 	return data, info, nil
 }
@@ -72,7 +72,7 @@ func parsePolicy(path string, data []byte) (rules []Rule, err error) {
 		return fmt.Errorf("%s:%d: %s", path, line, fmt.Sprintf(format, args...))
 	}
 	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("policy file %s: is not UTF-8", path)
+		return nil, fmt.Errorf("the policy file %s is not UTF-8", path)
 	}
 	var document yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(data))

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -17,8 +16,8 @@ type PolicyFile struct {
 	log     *slog.Logger
 	current atomic.Pointer[Policy]
 
-	// What Follow knows of the file: what it looked like when it was last read, and when it was last looked at; nil for no file.
-	read, seen os.FileInfo
+	// What Follow knows of the file: how it was when it was last read, and when it was last looked at; zero for no file.
+	read, seen version
 }
 
 // OpenPolicy reads a policy file, which holds rules that override the defaults, as YAML or JSON. Where it need not exist, a missing
@@ -29,15 +28,15 @@ type PolicyFile struct {
 // callers and things, which oslo.policy takes for false without a word.
 func OpenPolicy(path string, required bool, log *slog.Logger) (*PolicyFile, error) {
 	f := &PolicyFile{path: path, log: log}
-	p, info, err := readPolicy(path)
+	p, read, err := readPolicy(path)
 	if errors.Is(err, fs.ErrNotExist) && !required {
-		p, info, err = DefaultPolicy(), nil, nil
+		p, err = DefaultPolicy(), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	f.current.Store(p)
-	f.read, f.seen = info, info
+	f.read, f.seen = read, read
 	return f, nil
 }
 
@@ -64,22 +63,23 @@ func (f *PolicyFile) Follow(ctx context.Context) {
 }
 
 func (f *PolicyFile) look() {
-	now, err := os.Stat(f.path)
-	if err != nil {
-		now = nil
+	var now version
+	info, err := os.Stat(f.path)
+	if err == nil {
+		now = versionOf(info)
 	}
-	settled := same(now, f.seen)
+	settled := now == f.seen
 	f.seen = now
-	if !settled || same(now, f.read) {
+	if !settled || now == f.read {
 		return
 	}
-	if now == nil {
-		f.read = nil
-		f.log.Error("the policy file cannot be found; what was read from it stays in force", "path", f.path, "error", err)
+	if err != nil {
+		f.read = now
+		f.log.Error("the policy file cannot be found; what was read from it stays in force", "error", err)
 		return
 	}
 	p, read, err := readPolicy(f.path)
-	if err == nil && !same(read, now) {
+	if err == nil && read != now {
 		return // it has changed again
 	}
 	f.read = now
@@ -88,16 +88,5 @@ func (f *PolicyFile) look() {
 		return
 	}
 	f.current.Store(p)
-	f.log.Info("the policy file has changed and is in force", "path", f.path)
+	f.log.Info("the policy file has changed and is in force", "file", f.path)
 }
-
-// same reports whether a file looks as it did; nil is no file.
-func same(a, b os.FileInfo) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return os.SameFile(a, b) && changed(a) == changed(b)
-}
-
-// changed is when the kernel last noted a change of a file's content, mode or owner.
-func changed(info os.FileInfo) syscall.Timespec { return info.Sys().(*syscall.Stat_t).Ctim }

@@ -12,12 +12,17 @@ import (
 
 const policyName = "policy.yaml"
 
-// Policy reads the policy that the configuration names. Its errors are one line and are the operator's to mend.
-func (c *Config) Policy(log *slog.Logger) (*auth.PolicyFile, error) {
-	if path := c.Auth.PolicyFile; path != "" {
-		return auth.OpenPolicy(path, true, log)
+// policy reads the policy that the configuration names. Its errors are SettingErrors.
+func (c *Config) policy(log *slog.Logger) (*auth.PolicyFile, error) {
+	path, required := c.Auth.PolicyFile, true
+	if path == "" {
+		path, required = filepath.Join(c.DataDir, policyName), false
 	}
-	return auth.OpenPolicy(filepath.Join(c.DataDir, policyName), false, log)
+	f, err := auth.OpenPolicy(path, required, log)
+	if err != nil {
+		return nil, SettingError{err}
+	}
+	return f, nil
 }
 
 // A Rule is one of the policy's that is in force.
@@ -26,9 +31,9 @@ type Rule struct {
 	Asked []string // the requests that it is asked at, as method and path; empty where only other rules refer to it
 }
 
-// Rules returns the rules that are in force, by name.
-func (c *Config) Rules(log *slog.Logger) ([]Rule, error) {
-	p, err := c.Policy(log)
+// Rules returns the rules that are in force, by name. A file that cannot be used is a SettingError.
+func (c *Config) Rules() ([]Rule, error) {
+	p, err := c.policy(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -41,15 +46,15 @@ func (c *Config) Rules(log *slog.Logger) ([]Rule, error) {
 }
 
 // May reports whether the policy lets a caller do what a rule names to a thing of this owner. That the caller could not see the thing is
-// no matter of the policy, but for administrators.
-func (c *Config) May(log *slog.Logger, rule string, caller abaca.Caller, project abaca.ProjectID, user string) (bool, error) {
-	f, err := c.Policy(log)
+// no matter of the policy. A file that cannot be used and a rule that there is not are SettingErrors.
+func (c *Config) May(rule string, caller abaca.Caller, project abaca.ProjectID, user string) (bool, error) {
+	f, err := c.policy(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return false, err
 	}
 	p := f.Current()
 	if !p.Has(rule) {
-		return false, fmt.Errorf("there is no rule %q%s", rule, auth.DidYouMean(p.Suggest(rule)))
+		return false, SettingError{fmt.Errorf("there is no rule %q%s", rule, auth.DidYouMean(p.Suggest(rule)))}
 	}
 	own := auth.Owner{Project: caller.Project, User: caller.User}
 	caller.Admin = p.Allows(auth.Administrator, caller, own)

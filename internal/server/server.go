@@ -81,12 +81,12 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		o(&p)
 	}
 	if p.auth == nil {
-		if p.auth, err = c.authenticator(); err != nil {
+		if p.auth, err = c.authenticator(log, p.now); err != nil {
 			return nil, err
 		}
 	}
 	s := &Server{config: c, log: log}
-	if s.policy, err = c.Policy(log); err != nil {
+	if s.policy, err = c.policy(log); err != nil {
 		return nil, err
 	}
 	defer func() {
