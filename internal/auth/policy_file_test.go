@@ -181,7 +181,11 @@ func TestAPolicyFileIsAFile(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{dir, pipe, "/dev/zero"} {
+	broken := filepath.Join(dir, "broken")
+	if err := os.Symlink("nowhere", broken); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, pipe, broken, "/dev/zero"} {
 		if _, err := OpenPolicy(path, false, quiet); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", path, err)
 		}

@@ -29,7 +29,7 @@ type PolicyFile struct {
 func OpenPolicy(path string, required bool, log *slog.Logger) (*PolicyFile, error) {
 	f := &PolicyFile{path: path, log: log}
 	p, read, err := readPolicy(path)
-	if errors.Is(err, fs.ErrNotExist) && !required {
+	if _, none := os.Lstat(path); !required && errors.Is(none, fs.ErrNotExist) { // unlike a link that leads nowhere
 		p, err = DefaultPolicy(), nil
 	}
 	if err != nil {
