@@ -81,10 +81,13 @@ func (p *Policy) written(rules ...string) string {
 	return rules[0]
 }
 
-// nearest returns the name that differs least from this one, if that is little.
+// nearest returns the name that goes on where this one ends or, without any, differs least from it, if that is little.
 func nearest(name string, rules map[string]Rule, more ...string) (best string) {
 	least := 1 + len(name)/4
 	for _, known := range slices.Concat(slices.Sorted(maps.Keys(rules)), more) {
+		if len(name) > 3 && strings.HasPrefix(known, name) && known != name {
+			return known
+		}
 		if d := distance(strings.ToLower(strings.TrimSpace(name)), strings.ToLower(known), least); d < least && known != name {
 			best, least = known, d
 		}
