@@ -27,7 +27,8 @@ type request struct {
 	rule         string       // of the route
 	id           string
 	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
-	raw          []byte // the body
+	raw          []byte     // the body
+	values       url.Values // of the query, once they are asked for
 	version      microversion
 	experimental bool
 	pathValue    func(wildcard string) string
@@ -187,7 +188,12 @@ func (q *request) query(key string) (string, bool) {
 	return values[len(values)-1], true
 }
 
-func (q *request) parameters() url.Values { return q.URL.Query() }
+func (q *request) parameters() url.Values {
+	if q.values == nil {
+		q.values = q.URL.Query()
+	}
+	return q.values
+}
 
 // queryIsText reports whether all text in the parameters could be that of a row: UTF-8 without NUL.
 func (q *request) queryIsText() bool {
