@@ -92,15 +92,6 @@ func (q *request) backups(view func(abaca.Backup) object) (int, any, error) {
 
 func (q *request) backupID() abaca.BackupID { return abaca.BackupID(q.pathValue("id")) }
 
-// backup returns the backup that is asked for, which the caller must be able to see and be allowed the route's rule of.
-func (q *request) backup() (abaca.Backup, error) {
-	b, err := q.DB.Backup(q.Context(), q.backupID(), q.caller.Scope())
-	if err == nil {
-		err = q.permit(b.Project, b.User)
-	}
-	return b, err
-}
-
 func showBackup(q *request) (int, any, error) {
 	b, err := q.backup()
 	if err != nil {

@@ -64,16 +64,6 @@ func (q *request) when(key string) (time.Time, error) {
 	return time.Time{}, abaca.Errorf(abaca.Invalid, "The date %q of %s is not written as in 2006-01-02T15:04:05.", v, key)
 }
 
-// message returns the message that is asked for, which the caller must be able to see and be allowed the route's rule of. It is the
-// project's, and no user's.
-func (q *request) message() (abaca.Message, error) {
-	m, err := q.DB.Message(q.Context(), q.pathValue("id"), q.caller.Scope())
-	if err == nil {
-		err = q.permit(m.Project, "")
-	}
-	return m, err
-}
-
 func showMessage(q *request) (int, any, error) {
 	m, err := q.message()
 	if err != nil {

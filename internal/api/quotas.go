@@ -42,14 +42,6 @@ func limitOnly(u db.Usage) any { return u.Limit }
 
 func (q *request) project() abaca.ProjectID { return abaca.ProjectID(q.pathValue("project")) }
 
-// permitQuota refuses quotas that are not the caller's own project's, whatever the policy says, unless the caller is an administrator.
-func (q *request) permitQuota() error {
-	if !q.caller.Admin && q.project() != q.caller.Project {
-		return abaca.Errorf(abaca.Forbidden, "Another project's quota is the administrators'.")
-	}
-	return q.permit(q.project(), "")
-}
-
 // quota answers for a project.
 func (q *request) quota(usages func() (map[abaca.Resource]db.Usage, error), view func(db.Usage) any) (int, any, error) {
 	if err := q.permitQuota(); err != nil {

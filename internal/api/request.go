@@ -26,7 +26,7 @@ type request struct {
 	policy       *auth.Policy // for the whole of the request
 	rule         string       // of the route
 	id           string
-	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
+	prefix       string     // the URL's path up to the resource: /v2, or /v2/{project}
 	raw          []byte     // the body
 	values       url.Values // of the query, once they are asked for
 	version      microversion

@@ -134,28 +134,6 @@ func (rs routes) serve(q *request) (int, any, error) {
 	return r.handle(q)
 }
 
-// may reports whether the caller may do what the rule names to things of their own.
-func (q *request) may(rule string) bool {
-	return q.allows(rule, q.caller.Project, q.caller.User)
-}
-
-func (q *request) allows(rule string, project abaca.ProjectID, user string) bool {
-	return q.policy.Allows(rule, q.caller, auth.Owner{Project: project, User: user})
-}
-
-// permit refuses what the route's rule does not allow to be done to a thing of this owner. The caller must be able to see the thing:
-// of others' the answer is that they are not there.
-func (q *request) permit(project abaca.ProjectID, user string) error {
-	if !q.allows(q.rule, project, user) {
-		return forbidden(q.rule)
-	}
-	return nil
-}
-
-func forbidden(rule string) error {
-	return abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", rule)
-}
-
 // actionOf finds the action by the only key of the body.
 func (rs routes) actionOf(q *request) (*route, error) {
 	body, present, err := q.decode()

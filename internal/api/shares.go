@@ -12,48 +12,6 @@ import (
 
 func (q *request) shareID() abaca.ShareID { return abaca.ShareID(q.pathValue("id")) }
 
-// visibleShare returns a share of the caller's project, or another's public one; any other is the fault unknown.
-func (q *request) visibleShare(id abaca.ShareID, unknown abaca.Fault) (abaca.Share, error) {
-	s, err := q.DB.VisibleShare(q.Context(), id, q.caller.Scope())
-	if abaca.FaultOf(err) == abaca.NotFound {
-		err = abaca.Errorf(unknown, "Share %s could not be found.", id)
-	}
-	return s, err
-}
-
-// share returns the share that is asked for, which the caller must be able to see. Who may look at it is decided by its owner unless it
-// is public, as upstream.
-func (q *request) share() (abaca.Share, error) {
-	s, err := q.visibleShare(q.shareID(), abaca.NotFound)
-	if err == nil && !s.Public {
-		err = q.permit(s.Project, s.User)
-	}
-	return s, err
-}
-
-// writableShare returns the share that is asked for, which the caller must be able to see and be allowed the route's rule of. That they
-// own it is looked at by the manager as well.
-func (q *request) writableShare() (abaca.Share, error) {
-	s, err := q.visibleShare(q.shareID(), abaca.NotFound)
-	if err == nil {
-		err = q.permit(s.Project, s.User)
-	}
-	return s, err
-}
-
-// permitShare refuses what the route's rule does not allow to be done to a share that the caller can see. Of any other the manager says
-// that it is not there, in its turn.
-func (q *request) permitShare(id abaca.ShareID) error {
-	s, err := q.DB.VisibleShare(q.Context(), id, q.caller.Scope())
-	switch {
-	case err == nil:
-		return q.permit(s.Project, s.User)
-	case abaca.FaultOf(err) == abaca.NotFound:
-		return nil
-	}
-	return err
-}
-
 func (q *request) shareSummary(s abaca.Share) object {
 	return object{"id": s.ID, "name": s.Name, "links": q.links("shares", string(s.ID))}
 }

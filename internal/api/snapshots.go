@@ -64,32 +64,6 @@ func (q *request) snapshots(view func(abaca.Snapshot) object) (int, any, error) 
 	return http.StatusOK, body, nil
 }
 
-// snapshot returns the snapshot that is asked for, which the caller must be able to see and be allowed the route's rule of.
-func (q *request) snapshot() (abaca.Snapshot, error) {
-	s, err := q.DB.Snapshot(q.Context(), q.snapshotID(), q.caller.Scope())
-	if err == nil {
-		err = q.permit(s.Project, s.User)
-	}
-	return s, err
-}
-
-// permitSnapshot refuses a snapshot to make a share from that the caller can see and may not show. Of any other the manager says that
-// it is not there, in its turn.
-func (q *request) permitSnapshot(id abaca.SnapshotID) error {
-	const rule = "share_snapshot:get_snapshot"
-	if id == "" {
-		return nil
-	}
-	s, err := q.DB.Snapshot(q.Context(), id, q.caller.Scope())
-	if err == nil && !q.allows(rule, s.Project, s.User) {
-		return forbidden(rule)
-	}
-	if err != nil && abaca.FaultOf(err) != abaca.NotFound {
-		return err
-	}
-	return nil
-}
-
 func showSnapshot(q *request) (int, any, error) {
 	s, err := q.snapshot()
 	if err != nil {

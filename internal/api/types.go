@@ -54,11 +54,6 @@ func (q *request) typeView(t abaca.ShareType) object {
 	return v
 }
 
-// shareType returns the share type that is asked for. A private one exists for administrators alone.
-func (q *request) shareType() (abaca.ShareType, error) {
-	return q.DB.VisibleShareType(q.Context(), q.typeID(), !q.caller.Admin)
-}
-
 // oneType answers under the name of today and under the one from before shares left the volume service.
 func (q *request) oneType(t abaca.ShareType, err error) (int, any, error) {
 	if err != nil {
