@@ -18,8 +18,8 @@ import (
 // Bounds of what callers can make a Keystone do or have remembered.
 const (
 	longestToken = 8 << 10 // in bytes
-	accepted     = 16384   // tokens remembered as good
-	refused      = 4096    // tokens remembered as bad; apart, so that guesses push out no good ones
+	goodOnes     = 16384   // tokens remembered as good
+	badOnes      = 4096    // tokens remembered as bad; apart, so that guesses push out no good ones
 	refusal      = 5 * time.Second
 	atATime      = 16  // questions to Keystone at a time
 	inLine       = 512 // questions under way or waiting to be; beyond, callers are turned away at once
@@ -73,10 +73,10 @@ func NewKeystone(c KeystoneConfig) (*Keystone, error) {
 		c.Advertised = c.URL
 	}
 	k := &Keystone{config: c, client: client, queue: make(chan struct{}, inLine), slots: make(chan struct{}, atATime)}
-	if k.good, err = lru.New[digest, verdict](accepted); err != nil {
+	if k.good, err = lru.New[digest, verdict](goodOnes); err != nil {
 		return nil, err
 	}
-	if k.bad, err = lru.New[digest, verdict](refused); err != nil {
+	if k.bad, err = lru.New[digest, verdict](badOnes); err != nil {
 		return nil, err
 	}
 	return k, nil

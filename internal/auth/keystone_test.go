@@ -332,11 +332,11 @@ func remembers(t *testing.T, k *keystone.Keystone, f *front) {
 		asked(t, 1, func() { w.wants(t, "401", "garbage") })
 		f.answer(notFound)
 		defer f.instead.Store(nil)
-		for i := range refused + 1 {
+		for i := range badOnes + 1 {
 			w.wants(t, "401", fmt.Sprint("guess-", i))
 		}
 		asked(t, 0, func() { w.wants(t, "in", token) })
-		if w.bad.Len() > refused {
+		if w.bad.Len() > badOnes {
 			t.Errorf("%d bad tokens are remembered", w.bad.Len())
 		}
 	})

@@ -41,6 +41,7 @@ type Server struct {
 	listener net.Listener
 	secure   bool // speaks TLS
 	http     *http.Server
+	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
 }
 
@@ -86,6 +87,9 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		}
 	}
 	s := &Server{config: c, log: log}
+	if s.policy, err = c.policy(log); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -137,7 +141,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	}
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
 			Log: log,
 		}),
 		TLSConfig:         secure,
@@ -226,6 +230,10 @@ func (s *Server) Endpoint() string {
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Manager.Run(ctx) })
+	g.Go(func() error {
+		s.policy.Follow(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		serve := s.http.Serve
 		if s.secure {

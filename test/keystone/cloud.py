@@ -65,7 +65,8 @@ def listen(port):
     """Returns the server and its URL; requests wait until the server runs."""
     from keystone.wsgi.api import application
     from waitress import create_server
-    server = create_server(application, host="127.0.0.1", port=port, threads=4)
+    # One thread: Keystone makes ready what it needs as requests come, and several at once find it half made and answer 403 or 500.
+    server = create_server(application, host="127.0.0.1", port=port, threads=1)
     return server, f"http://127.0.0.1:{server.effective_port}/v3"
 
 
