@@ -248,7 +248,9 @@ func TestBodiesAndTheirPartsAreBounded(t *testing.T) {
 	for range 28 {
 		shallow = []any{shallow}
 	}
-	backup := func(options any) object { return object{"share_backup": object{"share_id": "none", "backup_options": options}} }
+	backup := func(options any) object {
+		return object{"share_backup": object{"share_id": "none", "backup_options": options}}
+	}
 	says := func(what, method, path string, body object) {
 		t.Helper()
 		if got := s.Must(400, "badRequest", method, path, body)["message"].(string); !strings.Contains(got, what) {
@@ -303,7 +305,7 @@ func TestOneProjectsManyBackupsDoNotMakeAnotherWait(t *testing.T) {
 				}
 				return ctx.Err()
 			}))
-			const many = 20
+			many := 20 / trees
 			ask := func(c *serve.Client) string {
 				share := c.NewShare("docs")
 				return c.Must(202, "share_backup", "POST", "/share-backups", object{"share_backup": object{"share_id": share}})["id"].(string)
