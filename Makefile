@@ -1,12 +1,13 @@
 # `make help` lists what can be made.
 GO ?= go
 GOLANGCI_VERSION := v2.15.0
+GOVULNCHECK_VERSION := v1.9.0
 BIN := build/bin
 
-.PHONY: help build test check interop bench clean
+.PHONY: help build test check vulnerabilities interop bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build ./abaca
 	$(GO) build -o abaca ./cmd/abaca
@@ -17,6 +18,9 @@ test: ## run all tests, with the race detector
 check: $(BIN)/golangci-lint-$(GOLANGCI_VERSION) ## vet and lint, import rules included
 	$(GO) vet ./...
 	$< run
+
+vulnerabilities: ## look for known vulnerabilities in what abaca calls; asks vuln.go.dev
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
 
 interop: ## play the main job with the real OpenStack client
 	test/interop/run

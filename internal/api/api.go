@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ type Config struct {
 	Log        *slog.Logger
 	Audit      func(abaca.Audit) // called after each call that may change something; nil for no audit
 
-	Requests int           // how many are answered at a time; 0 for any number
+	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
 }
 
@@ -114,11 +115,6 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	// What is told to somebody with credentials is for nobody else, and is old when it arrives.
 	w.Header().Set("Cache-Control", "no-store")
 	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}}
-	if !q.enter() {
-		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
-		return
-	}
-	defer q.done()
 	if q.caller, err = s.Auth.Authenticate(r); err != nil {
 		// Discovery tells nothing that the unauthenticated version list does not.
 		if r.URL.Path == "/v2/" && r.Method == http.MethodGet {
@@ -128,6 +124,11 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		s.challenge(w, q, err)
 		return
 	}
+	if !q.enter() {
+		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
+		return
+	}
+	defer q.done()
 	q.caller.Request = id
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
@@ -158,8 +159,8 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	s.routes.ServeHTTP(w, inner)
 }
 
-// enter takes a place among the requests that are answered at a time; false where there is none. Bodies are read before, so that
-// who sends slowly takes none.
+// enter takes a place among the requests that are answered at a time; false where there is none. Who sends slowly, or without
+// credentials, takes none: bodies are read and callers are known before.
 func (q *request) enter() bool {
 	if q.Requests == 0 {
 		return true
@@ -177,11 +178,11 @@ func (q *request) enter() bool {
 type requestKey struct{}
 
 // withoutProject takes a project out of the path: it must be the caller's own. Upstream knows projects by their hexadecimal
-// ids; a caller's own project is known here whatever it is called.
+// ids; a caller's own project is known here whatever it is called, unless that is what a resource is called.
 func (q *request) withoutProject(w http.ResponseWriter) (rest string, ok bool) {
 	rest = strings.TrimPrefix(q.URL.Path, "/v2")
 	first, more, deeper := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
-	own := first == string(q.caller.Project)
+	own := first == string(q.caller.Project) && !slices.Contains(Resources(), first)
 	if !deeper || !own && !projectID.MatchString(first) {
 		return rest, true
 	}

@@ -154,7 +154,7 @@ func TestLimitsBelowWhatIsInUseStopCreationsAndNotDeletions(t *testing.T) {
 
 func TestQuotaRequestsThatMakeNoSense(t *testing.T) {
 	s := serve.Start(t, server.WithAuthenticator(people{}))
-	root, ann := as(s, "root:admins:admin"), as(s, "ann:demo:member")
+	root, ann := by(s, "root:admins:admin"), by(s, "ann:demo:member")
 	types, _ := ann.Must(200, "share_type", "GET", "/types/default", nil)["id"].(string)
 	quotas := func(name string, value any) object { return object{"quota_set": object{name: value}} }
 	for _, test := range []struct {
@@ -310,7 +310,7 @@ func TestWhateverIsAskedForWhatIsChargedIsTheSumOfTheRows(t *testing.T) {
 		rapid.Check(t, func(r *rapid.T) {
 			n++
 			p := &player{T: r, project: fmt.Sprint("project", n), dir: filepath.Join(s.Config.DataDir, "shares"), broken: &broken}
-			p.Client = as(s, "ann:"+p.project)
+			p.Client = by(s, "ann:"+p.project)
 			for range rapid.IntRange(5, 40).Draw(r, "requests") {
 				p.request()
 				// At any moment, also while work ends: each end is one transaction with what it gives back.

@@ -61,7 +61,7 @@ func (m *misfortune) again(change func(*server.Config)) {
 		change(&c)
 	}
 	m.Server = serve.StartWith(m.T, c, server.WithAuthenticator(people{}))
-	m.tenant = as(m.Server, m.tenant.Token)
+	m.tenant = by(m.Server, m.tenant.Token)
 }
 
 // elsewhere is a configuration that knows another back end instead.
@@ -211,7 +211,7 @@ func TestATenantIsToldOfEachKindOfFailureAndNothingOfTheServer(t *testing.T) {
 				t.Skip("NOT TESTED: mounting takes root")
 			}
 			m := &misfortune{T: t, Server: serve.Start(t, server.WithAuthenticator(people{}))}
-			m.tenant = as(m.Server, "ann:demo:member")
+			m.tenant = by(m.Server, "ann:demo:member")
 			host, err := os.Hostname()
 			m.must(err)
 			key, err := os.ReadFile(m.Config.MasterKeyFile)
@@ -269,7 +269,7 @@ func (m *misfortune) learnsNothing() {
 
 func TestATenantIsToldOfARefusedTarget(t *testing.T) {
 	s := serve.Start(t, server.WithAuthenticator(people{}))
-	ann, eve, root := as(s, "ann:demo:member"), as(s, "eve:other:member"), as(s, "root:admins:admin")
+	ann, eve, root := by(s, "ann:demo:member"), by(s, "eve:other:member"), by(s, "root:admins:admin")
 	share, small := ann.NewShare("docs"), ann.NewShare("small")
 	foreign, public := eve.NewShare("private"), root.Must(200, "share", "POST", "/shares",
 		object{"share": object{"share_proto": "NFS", "size": 1, "is_public": true}})["id"].(string)
@@ -332,7 +332,7 @@ func TestAnOldRequestIsToldWithItsOwnId(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}))
-	ann := as(first, "ann:demo:member")
+	ann := by(first, "ann:demo:member")
 	share := ann.NewShare("docs")
 	ann.Must(202, "share_backup", "POST", "/share-backups", object{"share_backup": object{"share_id": share}})
 	<-inside
@@ -341,8 +341,8 @@ func TestAnOldRequestIsToldWithItsOwnId(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := serve.StartIn(t, dir, server.WithAuthenticator(people{}))
-	as(second, "ann:demo:member").AtRest("/shares/"+share, "share", "available")
-	m := &misfortune{T: t, Server: second, tenant: as(second, "ann:demo:member")}
+	by(second, "ann:demo:member").AtRest("/shares/"+share, "share", "available")
+	m := &misfortune{T: t, Server: second, tenant: by(second, "ann:demo:member")}
 	m.isTold("002 create share backup {}: the share's directory cannot be opened")
 }
 
