@@ -40,6 +40,7 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	http     *http.Server
+	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
 }
 
@@ -86,6 +87,9 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		}
 	}
 	s := &Server{config: c, log: log}
+	if s.policy, err = c.policy(log); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -138,7 +142,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	s.closers = append(s.closers, s.closeListener)
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, Log: log,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, Log: log,
 			Audit: audit, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 		}),
 		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
@@ -221,6 +225,10 @@ func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Manager.Run(ctx) })
+	g.Go(func() error {
+		s.policy.Follow(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
