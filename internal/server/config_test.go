@@ -58,6 +58,7 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"log: {format: xml}", "xml"},
 		{"database: /var/lib/abaca.db", "database: a database is named by postgres://user@host/name"},
 		{"database: 'postgres://abaca@db:many/abaca'", "database: "},
+		{"workers: {trees_per_project: -1}", "trees_per_project"},
 		{"- a\n- b", "configuration file"},
 	} {
 		t.Run(test.yaml, func(t *testing.T) {
@@ -74,6 +75,20 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "missing"), nil, nil); err == nil {
 		t.Error("a missing file was not missed")
+	}
+}
+
+func TestOneProjectGetsHalfOfTheTreesUnlessToldOtherwise(t *testing.T) {
+	for _, test := range []struct {
+		environ []string
+		want    int
+	}{
+		{nil, 1}, {[]string{"ABACA_WORKERS_TREES=1"}, 1}, {[]string{"ABACA_WORKERS_TREES=7"}, 4},
+		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0}, {[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+	} {
+		if c, err := Load("", test.environ, nil); err != nil || c.Workers.TreesPerProject != test.want {
+			t.Errorf("%v: %d, want %d, %v", test.environ, c.Workers.TreesPerProject, test.want, err)
+		}
 	}
 }
 
