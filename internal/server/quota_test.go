@@ -196,7 +196,7 @@ func TestQuotaRequestsThatMakeNoSense(t *testing.T) {
 		{root, "PUT", "/quota-sets/demo", object{"quota_set": object{"backups": 1, "force": "perhaps"}}, 400},
 		{root, "PUT", "/quota-sets/demo", object{"quota_set": object{"force": true}}, 400},
 		{root, "PUT", "/quota-sets/demo", object{"quotas": object{"backups": 1}}, 400},
-		{root, "PUT", "/quota-sets/%00", quotas("backups", 1), 400},
+		{root, "PUT", "/quota-sets/%00", quotas("backups", 1), 404},
 		{root, "PUT", "/quota-sets/demo", object{"quota_set": object{"backups": "7", "force": "true", "tenant_id": "demo"}}, 200},
 		{root, "DELETE", "/quota-sets/demo", nil, 202},
 	} {
