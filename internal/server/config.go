@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -24,6 +23,7 @@ import (
 	yamltext "go.yaml.in/yaml/v3"
 
 	"abaca"
+	"abaca/internal/db"
 )
 
 // A Secret prints as asterisks, so that it cannot slip into a log or an error.
@@ -39,14 +39,23 @@ func (s Secret) String() string {
 // MarshalYAML hides the secret where the configuration is printed.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
+// A DatabaseURL prints without its password.
+type DatabaseURL string
+
+func (u DatabaseURL) String() string { return db.Redacted(string(u)) }
+
+// MarshalYAML hides the password where the configuration is printed.
+func (u DatabaseURL) MarshalYAML() (any, error) { return u.String(), nil }
+
 // A Config is everything that an operator can decide. Its keys are those of the configuration file.
 type Config struct {
-	Listen        string `koanf:"listen" yaml:"listen"`
-	DataDir       string `koanf:"data_dir" yaml:"data_dir"`
-	MasterKey     Secret `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
-	MasterKeyFile string `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
-	ExportHost    string `koanf:"export_host" yaml:"export_host"`
-	Host          string `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
+	Listen        string      `koanf:"listen" yaml:"listen"`
+	DataDir       string      `koanf:"data_dir" yaml:"data_dir"`
+	Database      DatabaseURL `koanf:"database" yaml:"database"`               // postgres://…; empty: SQLite in the data directory
+	MasterKey     Secret      `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
+	MasterKeyFile string      `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
+	ExportHost    string      `koanf:"export_host" yaml:"export_host"`
+	Host          string      `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
 
 	Auth struct {
 		Strategy         string         `koanf:"strategy" yaml:"strategy"`
@@ -70,11 +79,12 @@ type Config struct {
 	Quotas         map[string]int  `koanf:"quotas" yaml:"quotas"`
 
 	Workers struct {
-		Trees   int           `koanf:"trees" yaml:"trees"` // backups, restores and snapshots at a time
-		Others  int           `koanf:"others" yaml:"others"`
-		Lease   time.Duration `koanf:"lease" yaml:"lease"`
-		Tries   int           `koanf:"tries" yaml:"tries"`
-		Backoff time.Duration `koanf:"backoff" yaml:"backoff"`
+		Trees           int           `koanf:"trees" yaml:"trees"`                         // backups, restores and snapshots at a time
+		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half
+		Others          int           `koanf:"others" yaml:"others"`
+		Lease           time.Duration `koanf:"lease" yaml:"lease"`
+		Tries           int           `koanf:"tries" yaml:"tries"`
+		Backoff         time.Duration `koanf:"backoff" yaml:"backoff"`
 	} `koanf:"workers" yaml:"workers"`
 
 	Engine struct {
@@ -89,6 +99,7 @@ type Config struct {
 	Log struct {
 		Level  string `koanf:"level" yaml:"level"`
 		Format string `koanf:"format" yaml:"format"`
+		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
 }
 
@@ -106,7 +117,7 @@ func defaults() map[string]any {
 		quotas[string(r)] = limit
 	}
 	return map[string]any{
-		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
+		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"auth.keystone": keystoneDefaults,
@@ -116,7 +127,7 @@ func defaults() map[string]any {
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
 		"engine.dense": false, "engine.checkpoint": "5m",
 		"verify.share_per_day": 0.04,
-		"log.level":            "info", "log.format": "text",
+		"log.level":            "info", "log.format": "text", "log.audit": "",
 	}
 }
 
@@ -131,7 +142,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 		return Config{}, err
 	}
 	variables, secrets := map[string]string{}, secretKeys("", reflect.TypeFor[Config]())
-	for _, key := range append(k.Keys(), "quotas") {
+	for _, key := range append(k.Keys(), "quotas", "workers.trees_per_project") {
 		variables["ABACA_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
 	}
 	if path != "" {
@@ -169,6 +180,9 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
+	if !k.Exists("workers.trees_per_project") {
+		c.Workers.TreesPerProject = (c.Workers.Trees + 1) / 2 // so that what one project waits for never fills all places
+	}
 	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
@@ -180,7 +194,7 @@ func secretKeys(prefix string, t reflect.Type) map[string]bool {
 	keys := map[string]bool{}
 	for _, f := range reflect.VisibleFields(t) {
 		switch key := prefix + f.Tag.Get("koanf"); {
-		case f.Type == reflect.TypeFor[Secret]():
+		case f.Type == reflect.TypeFor[Secret](), f.Type == reflect.TypeFor[DatabaseURL]():
 			keys[key] = true
 		case f.Type.Kind() == reflect.Struct:
 			maps.Copy(keys, secretKeys(key+".", f.Type))
@@ -191,8 +205,8 @@ func secretKeys(prefix string, t reflect.Type) map[string]bool {
 
 // textOnly refuses a secret that YAML takes for a number or more, whose value an error would show.
 func textOnly(from, to reflect.Type, value any) (any, error) {
-	if to == reflect.TypeFor[Secret]() && from.Kind() != reflect.String {
-		return Secret(""), errors.New("a secret has to be text, so it may need quotes")
+	if (to == reflect.TypeFor[Secret]() || to == reflect.TypeFor[DatabaseURL]()) && from.Kind() != reflect.String {
+		return nil, errors.New("a secret has to be text, so it may need quotes")
 	}
 	return value, nil
 }
@@ -207,6 +221,15 @@ func (c *Config) complete() (err error) {
 	}
 	if c.MasterKeyFile == "" && c.MasterKey == "" {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	switch c.Log.Audit {
+	case auditOff, auditStderr:
+	case "":
+		c.Log.Audit = filepath.Join(c.DataDir, auditName)
+	default:
+		if c.Log.Audit, err = filepath.Abs(c.Log.Audit); err != nil {
+			return err
+		}
 	}
 	if c.Auth.UsersFile == "" {
 		c.Auth.UsersFile = filepath.Join(c.DataDir, "users.yaml")
@@ -227,7 +250,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkAuth(), c.checkTLS(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkBackends(), c.checkWorkers(), c.checkVerify(),
+		c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -292,6 +316,9 @@ func (c *Config) checkWorkers() error {
 	if w.Trees < 1 || w.Others < 1 || w.Tries < 1 {
 		return errors.New("workers: trees, others and tries must be 1 at least")
 	}
+	if w.TreesPerProject < 0 {
+		return errors.New("workers: trees_per_project must not be negative")
+	}
 	if w.Lease < 4*time.Second || w.Backoff < 0 {
 		return errors.New("workers: the lease must be 4s at least, and the backoff not negative")
 	}
@@ -343,8 +370,20 @@ func parseKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// DataExists reports whether the data directory has been used before.
-func (c *Config) DataExists() bool {
-	_, err := os.Stat(filepath.Join(c.DataDir, databaseName))
-	return !errors.Is(err, fs.ErrNotExist)
+func (c *Config) checkDatabase() error {
+	if c.Database == "" {
+		return nil
+	}
+	if err := db.CheckURL(string(c.Database)); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	return nil
+}
+
+// database is where the rows are, as package db takes it.
+func (c *Config) database() string {
+	if c.Database != "" {
+		return string(c.Database)
+	}
+	return filepath.Join(c.DataDir, databaseName)
 }
