@@ -41,8 +41,12 @@ type Config struct {
 	Auth       Authenticator
 	Policy     Policies
 	ExportHost string // what export locations name as the host
-	Log        *slog.Logger
-	Audit      func(abaca.Audit) // called after each call that may change something; nil for no audit
+	// ProxyHeaders has links begin with what X-Forwarded-Proto and X-Forwarded-Host say. Without a proxy that sets both, clients
+	// would say it.
+	ProxyHeaders bool
+
+	Log   *slog.Logger
+	Audit func(abaca.Audit) // called after each call that may change something; nil for no audit
 
 	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
@@ -89,7 +93,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
-		serveVersions(w, r)
+		s.serveVersions(w, r)
 	case p == "/v2" || strings.HasPrefix(p, "/v2/"):
 		s.serveV2(w, r, id)
 	default:
@@ -136,7 +140,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	q.policy = s.Policy.Current()
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
-		w.Header().Set("Location", baseURL(r)+"/v2/")
+		w.Header().Set("Location", s.baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")
 		return
 	}

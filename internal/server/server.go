@@ -40,6 +40,7 @@ type Server struct {
 	config   Config
 	log      *slog.Logger
 	listener net.Listener
+	secure   bool // speaks TLS
 	http     *http.Server
 	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
@@ -90,7 +91,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		o(&p)
 	}
 	if p.auth == nil {
-		if p.auth, err = c.authenticator(log, p.now); err != nil {
+		if p.auth, err = c.authenticator(ctx, log, p.now); err != nil {
 			return nil, err
 		}
 	}
@@ -154,11 +155,20 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	}
 	s.listener = keepDoor(listener, p.bounds.Connections)
 	s.closers = append(s.closers, s.closeListener)
+	secure, err := c.tls(log)
+	if err != nil {
+		return nil, err
+	}
+	s.secure = secure != nil
+	if !s.secure && c.Auth.Strategy != "none" && !c.onLoopback() {
+		log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
+	}
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, Log: log,
-			Audit: audit, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
+			Log: log, Audit: audit, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 		}),
+		TLSConfig:         secure,
 		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
 		MaxHeaderBytes: p.bounds.HeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -245,7 +255,13 @@ func (c *Config) limits() map[abaca.Resource]int {
 const grace = 20 * time.Second
 
 // Endpoint is the URL that clients are given.
-func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String() + "/v2" }
+func (s *Server) Endpoint() string {
+	scheme := "http://"
+	if s.secure {
+		scheme = "https://"
+	}
+	return scheme + s.listener.Addr().String() + "/v2"
+}
 
 // Serve answers requests and does the work until ctx ends; then it stops both in good order.
 func (s *Server) Serve(ctx context.Context) error {
@@ -256,7 +272,11 @@ func (s *Server) Serve(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.http.Serve
+		if s.secure {
+			serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+		}
+		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
