@@ -98,8 +98,12 @@ func TestOneProjectGetsHalfOfTheTreesUnlessToldOtherwise(t *testing.T) {
 		environ []string
 		want    int
 	}{
-		{nil, 1}, {[]string{"ABACA_WORKERS_TREES=1"}, 1}, {[]string{"ABACA_WORKERS_TREES=7"}, 4},
-		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0}, {[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{[]string{"ABACA_AUTH_STRATEGY=local"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=1"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=7"}, 4},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0},
+		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{nil, 0}, // everybody is of one project
 	} {
 		if c, err := Load("", test.environ, nil); err != nil || c.Workers.TreesPerProject != test.want {
 			t.Errorf("%v: %d, want %d, %v", test.environ, c.Workers.TreesPerProject, test.want, err)
