@@ -44,8 +44,9 @@ type Config struct {
 	// ProxyHeaders has links begin with what X-Forwarded-Proto and X-Forwarded-Host say. Without a proxy that sets both, clients
 	// would say it.
 	ProxyHeaders bool
-	Log          *slog.Logger
-	Audit        func(abaca.Audit) // called after each call that may change something; nil for no audit
+
+	Log   *slog.Logger
+	Audit func(abaca.Audit) // called after each call that may change something; nil for no audit
 
 	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes

@@ -80,7 +80,7 @@ type Config struct {
 
 	Workers struct {
 		Trees           int           `koanf:"trees" yaml:"trees"`                         // backups, restores and snapshots at a time
-		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half
+		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half, with auth.strategy none any
 		Others          int           `koanf:"others" yaml:"others"`
 		Lease           time.Duration `koanf:"lease" yaml:"lease"`
 		Tries           int           `koanf:"tries" yaml:"tries"`
@@ -180,7 +180,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
-	if !k.Exists("workers.trees_per_project") {
+	if !k.Exists("workers.trees_per_project") && c.Auth.Strategy != "none" { // without authentication there is one project to speak of
 		c.Workers.TreesPerProject = (c.Workers.Trees + 1) / 2 // so that what one project waits for never fills all places
 	}
 	if err := c.complete(); err != nil {

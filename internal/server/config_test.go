@@ -55,6 +55,7 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, timeout: 0s}}", "100ms"},
 		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, www_authenticate_uri: 'http://a\"b'}}", "www_auth"},
 		{"auth: {keystone: {memcached_servers: a}}", "memcached_servers"},
+		{"database: 12345678", "quotes"},
 		{"tls: {cert_file: a}", "key_file"},
 		{"backends: [{name: a, driver: directory}]", "path is needed"},
 		{"backends: [{name: a, driver: tape, path: /a}]", "tape"},
@@ -98,8 +99,12 @@ func TestOneProjectGetsHalfOfTheTreesUnlessToldOtherwise(t *testing.T) {
 		environ []string
 		want    int
 	}{
-		{nil, 1}, {[]string{"ABACA_WORKERS_TREES=1"}, 1}, {[]string{"ABACA_WORKERS_TREES=7"}, 4},
-		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0}, {[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{[]string{"ABACA_AUTH_STRATEGY=local"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=1"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=7"}, 4},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0},
+		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{nil, 0}, // everybody is of one project
 	} {
 		if c, err := Load("", test.environ, nil); err != nil || c.Workers.TreesPerProject != test.want {
 			t.Errorf("%v: %d, want %d, %v", test.environ, c.Workers.TreesPerProject, test.want, err)
