@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,9 +27,6 @@ import (
 
 // indexPrefixes are those of the blobs that hold index entries (internal/epoch, repo/content/indexblob).
 var indexPrefixes = []blob.ID{"n", "xn", "xs", "xr"}
-
-// maintenanceLock is what Kopia appends to the connection file's name (repo/maintenance).
-const maintenanceLock = connectionFile + ".mlock"
 
 // An indexReader reads index blobs, and packs' own indexes, without Kopia's help.
 type indexReader struct {
@@ -260,18 +256,17 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 	if err != nil {
 		return false, nil //nolint:nilerr // packs that only Kopia reads are left to Kopia
 	}
-	lock, err := lockExclusively(ctx, filepath.Join(r.dir, maintenanceLock))
+	ctx, release, err := r.annex.exclude(ctx, true)
 	if err != nil {
 		return false, fmt.Errorf("locking out maintenance: %w", err)
 	}
-	defer lock.Close()
-	st := e.wrap(r.files)
-	x := &indexReader{blobs: st, cipher: newPackCipher(secret)}
+	defer release()
+	x := &indexReader{blobs: r.storage, cipher: newPackCipher(secret)}
 	damaged, err := x.damaged(ctx, indexPrefixes...)
 	if err != nil {
 		return false, err
 	}
-	hiding := hidingStorage{st, map[blob.ID]bool{}}
+	hiding := hidingStorage{r.storage, map[blob.ID]bool{}}
 	for _, m := range damaged {
 		r.log.Error("an index blob is damaged", "blob", m.BlobID, "bytes", m.Length)
 		hiding.hidden[m.BlobID] = true
@@ -282,7 +277,7 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 		return false, fmt.Errorf("recovering the index from the packs: %w", err)
 	}
 	for _, m := range damaged {
-		if err := r.quarantine(ctx, st, m.BlobID); err != nil {
+		if err := r.quarantine(ctx, m.BlobID); err != nil {
 			return false, err
 		}
 	}

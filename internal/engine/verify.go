@@ -210,7 +210,7 @@ func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) erro
 	if len(v.lost) == 0 {
 		return nil
 	}
-	return v.repository.damage.change(func(ids map[content.ID]struct{}) { maps.Copy(ids, v.lost) })
+	return v.repository.damage.change(ctx, func(ids map[content.ID]struct{}) { maps.Copy(ids, v.lost) })
 }
 
 // deleted reports whether a snapshot is gone that was there when the verification began.
