@@ -148,7 +148,8 @@ func listBlobs(ctx context.Context, from blob.Reader, prefix blob.ID) (all []blo
 }
 
 // recoverIndex adds to the index what packs say of themselves and the index does not know. Packs that the index names
-// somewhere are believed to be known, unless all are asked for, as they must be once an index blob is known to be lost.
+// somewhere are believed to be known, unless all are asked for, as they must be once an index blob is known to be lost. Those of a
+// session that has not ended are left alone: it would make a manifest visible before what it refers to.
 func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, all bool) (entries int, err error) {
 	if err := r.Refresh(ctx); err != nil {
 		return 0, fmt.Errorf("reading the index: %w", err)
@@ -165,23 +166,28 @@ func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, 
 			}
 		}
 	}
-	var lost []blob.Metadata
+	var packs, lost []blob.Metadata
 	for _, prefix := range content.PackBlobIDPrefixes {
-		packs, err := listBlobs(ctx, x.blobs, prefix)
+		found, err := listBlobs(ctx, x.blobs, prefix)
 		if err != nil {
 			return 0, fmt.Errorf("listing the packs: %w", err)
 		}
-		for _, m := range packs {
-			if named[m.BlobID] || !all && r.Time().Sub(m.Timestamp) < leftoverAge {
-				continue // what is young belongs to a save that has not ended, and no maintenance touches it
-			}
-			n, err := x.unknown(ctx, m, known)
-			if err != nil {
-				return 0, err
-			}
-			if n > 0 {
-				lost, entries = append(lost, m), entries+n
-			}
+		packs = append(packs, found...)
+	}
+	writing, err := x.sessions(ctx) // after the packs, for its mark is there before a session's first
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range packs {
+		if named[m.BlobID] || writing[content.SessionIDFromBlobID(m.BlobID)] || !all && r.Time().Sub(m.Timestamp) < leftoverAge {
+			continue // what is young is touched by no maintenance
+		}
+		n, err := x.unknown(ctx, m, known)
+		if err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			lost, entries = append(lost, m), entries+n
 		}
 	}
 	if len(lost) == 0 {
@@ -195,6 +201,21 @@ func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, 
 		}
 		return w.ContentManager().Flush(ctx)
 	})
+}
+
+// sessions returns the sessions that have not ended, or not long ago without an end: a mark stays for four days.
+func (x *indexReader) sessions(ctx context.Context) (map[content.SessionID]bool, error) {
+	marks, err := listBlobs(ctx, x.blobs, sessionPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the marks of writers: %w", err)
+	}
+	writing := map[content.SessionID]bool{}
+	for _, m := range marks {
+		if id := content.SessionIDFromBlobID(m.BlobID); id != "" {
+			writing[id] = true
+		}
+	}
+	return writing, nil
 }
 
 // active opens the index blobs that Kopia goes by.

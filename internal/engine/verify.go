@@ -103,7 +103,7 @@ func (v *verifier) verify(ctx context.Context, refs []abaca.Ref) (map[abaca.Ref]
 	for _, t := range trees {
 		there[t.ref] = true
 		if t.damaged.count > 0 {
-			if gone, err := v.deleted(ctx, t.ref); err != nil {
+			if gone, err := v.deleted(ctx, t); err != nil {
 				return nil, err
 			} else if gone {
 				continue
@@ -213,13 +213,13 @@ func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) erro
 	return v.repository.damage.change(ctx, func(ids map[content.ID]struct{}) { maps.Copy(ids, v.lost) })
 }
 
-// deleted reports whether a snapshot is gone that was there when the verification began.
-func (v *verifier) deleted(ctx context.Context, ref abaca.Ref) (bool, error) {
+// deleted reports whether a snapshot is gone that was there when the verification began, though another may have its id by now.
+func (v *verifier) deleted(ctx context.Context, t *verifiedTree) (bool, error) {
 	if err := v.engine.refresh(ctx, v.repository); err != nil {
 		return false, err
 	}
-	m, _, err := finished(ctx, v.repository.kopia, string(ref))
-	return m == nil, err
+	m, _, err := finished(ctx, v.repository.kopia, string(t.ref))
+	return m == nil || m.RootEntry.ObjectID != t.root.object, err
 }
 
 // checkIndex reads the index blobs back, which an open repository no longer does.
