@@ -101,7 +101,9 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // Delete removes all that was saved under this id, finished or not; nothing saved is no error. Space comes back
 // through Maintain.
-func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) error {
+func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) (err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil

@@ -21,7 +21,9 @@ import (
 // It may run beside saves, in this process or others: Kopia collects nothing younger than a day, forgets nothing before
 // two collections hours apart agree, and a save makes its work known with a checkpoint long before that. One process at a time
 // maintains a repository; the others leave it to that one.
-func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
+func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil

@@ -82,6 +82,28 @@ func (p patience) once(ctx context.Context, attempt func(context.Context) error)
 	return context.Cause(ctx)
 }
 
+// Kopia lists the index again for ever when a listing fails (internal/epoch), until its context ends. So every operation of the engine has a
+// context that ends with the storage's error once a listing has failed for good.
+type giveUpKey struct{}
+
+// bounded returns such a context; settle puts the error with which it ended in the place of Kopia's.
+func bounded(parent context.Context) (ctx context.Context, settle func(*error)) {
+	ctx, end := context.WithCancelCause(parent)
+	return context.WithValue(ctx, giveUpKey{}, end), func(err *error) {
+		if *err != nil && ctx.Err() != nil && parent.Err() == nil {
+			*err = context.Cause(ctx)
+		}
+		end(nil)
+	}
+}
+
+// giveUp ends the operation that a context belongs to.
+func giveUp(ctx context.Context, err error) {
+	if end, ok := ctx.Value(giveUpKey{}).(context.CancelCauseFunc); ok {
+		end(err)
+	}
+}
+
 // result is run for what has a result. An attempt that was left behind cannot touch it any more.
 func result[T any](ctx context.Context, p patience, attempt func(context.Context) (T, error)) (T, error) {
 	results := make(chan T, tries)
@@ -142,6 +164,9 @@ func storageReason(err error) error {
 	case errors.Is(err, errStorage):
 		text = "the storage of backups fails"
 	default:
+		return err
+	}
+	if isReason(err) {
 		return err
 	}
 	return &abaca.Reason{Text: text, Err: err}

@@ -26,7 +26,10 @@ import (
 //
 // Files that change while they are read, or cannot be read, are kept with a mark and counted in the report; they are
 // no errors.
-func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Ref, abaca.Report, error) {
+func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Ref, _ abaca.Report, err error) {
+	defer func() { err = storageReason(err) }()
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, req.Project, create)
 	if err != nil {
 		return "", abaca.Report{}, err
@@ -56,7 +59,7 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		result, err = e.save(ctx, r, req, vol, report, false)
 	}
 	if err != nil {
-		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, storageReason(err))
+		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, err)
 	}
 	return abaca.Ref(req.ID), result, nil
 }

@@ -392,3 +392,5 @@ func TestAnotherMasterKeyOpensNothing(t *testing.T) {
 		t.Errorf("delete: %v", err)
 	}
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -139,7 +139,9 @@ func (s *steadyStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
 func (s *steadyStorage) ListBlobs(ctx context.Context, prefix blob.ID, each func(blob.Metadata) error) error {
 	all, err := result(ctx, s.patience, func(ctx context.Context) ([]blob.Metadata, error) { return s.list(ctx, prefix) })
 	if err != nil {
-		return markStorage(fmt.Errorf("listing blobs %v: %w", prefix, err))
+		err = markStorage(fmt.Errorf("listing blobs %v: %w", prefix, err))
+		giveUp(ctx, err)
+		return err
 	}
 	for _, m := range all {
 		if err := each(m); err != nil {

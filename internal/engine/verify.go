@@ -32,7 +32,9 @@ import (
 //
 // Memory grows by at most 200 bytes for each directory object and 40 for each content in the slice (half a megabyte for a
 // gigabyte of 80 KiB files); each worker, of which there are as many as processors, holds up to 16 MiB besides.
-func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error) {
+func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (found map[abaca.Ref]abaca.Verification, err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		found := map[abaca.Ref]abaca.Verification{}
@@ -47,7 +49,7 @@ func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []aba
 	defer release()
 	v := newVerifier(e, r, slice)
 	stop := v.meter.tell(ctx, report)
-	found, err := v.verify(ctx, refs)
+	found, err = v.verify(ctx, refs)
 	stop()
 	if err != nil {
 		return nil, fmt.Errorf("verifying backups of project %s: %w", project, err)
