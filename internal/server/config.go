@@ -51,6 +51,9 @@ type Config struct {
 		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
 	} `koanf:"auth" yaml:"auth"`
 
+	Repository string   `koanf:"repository" yaml:"repository"` // empty: in the data directory; file:///path, or s3://bucket/prefix
+	S3         S3Config `koanf:"s3" yaml:"s3"`
+
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
 	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
 	DefaultType    string          `koanf:"default_share_type" yaml:"default_share_type"`
@@ -98,6 +101,7 @@ func defaults() map[string]any {
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false,
+		"repository": "", "s3.endpoint": "", "s3.region": "", "s3.ca_file": "", "s3.credentials_file": "", "s3.plain_http": false,
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
@@ -154,6 +158,14 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
+	c.S3.variable = func(name string) string {
+		for _, entry := range environ {
+			if value, ok := strings.CutPrefix(entry, name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
 	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
@@ -179,7 +191,7 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkRepository(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
