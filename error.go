@@ -19,6 +19,7 @@ const (
 	Conflict                   // busy or already there (409)
 	OverLimit                  // over quota (413)
 	Unprocessable              // the body has the wrong shape (422)
+	Unavailable                // what the answer depends on does not answer; the client may ask again in a while (503)
 )
 
 // A RequestError is an error whose text is meant for the client.

@@ -23,7 +23,11 @@ var faultForms = map[abaca.Fault]faultForm{
 	abaca.Conflict:      {http.StatusConflict, "conflictingRequest"},
 	abaca.OverLimit:     {http.StatusRequestEntityTooLarge, "overLimit"},
 	abaca.Unprocessable: {http.StatusUnprocessableEntity, "computeFault"},
+	abaca.Unavailable:   {http.StatusServiceUnavailable, "serviceUnavailable"},
 }
+
+// pause is how long a client is asked to wait before it tries again what was unavailable, in seconds.
+const pause = "5"
 
 // fault writes an error in Manila's shape. What is nobody's fault but ours goes to the log, and only its request id to the client.
 func (q *request) fault(w http.ResponseWriter, err error) {
@@ -37,9 +41,12 @@ func (q *request) fault(w http.ResponseWriter, err error) {
 			q.Log.Error("answering a request", "request_id", q.id, "method", q.Method, "path", q.URL.Path, "error", err)
 		}
 	}
-	if form.status == http.StatusRequestEntityTooLarge {
+	switch form.status {
+	case http.StatusRequestEntityTooLarge:
 		detail["retryAfter"] = "0"
 		w.Header().Set("Retry-After", "0")
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", pause)
 	}
 	writeJSON(w, form.status, object{form.key: detail})
 }

@@ -26,11 +26,11 @@ var shownSpecs = map[string]microversion{
 func (q *request) typeView(t abaca.ShareType) object {
 	specs := object{}
 	for k, v := range t.Specs {
-		if q.caller.Admin() || slices.Contains(tenantSpecs, k) && q.version >= shownSpecs[k] {
+		if q.caller.Admin || slices.Contains(tenantSpecs, k) && q.version >= shownSpecs[k] {
 			specs[k] = v
 		}
 	}
-	if !q.caller.Admin() {
+	if !q.caller.Admin {
 		for k, since := range shownSpecs {
 			if _, set := specs[k]; !set && q.version >= since {
 				specs[k] = false
@@ -56,9 +56,6 @@ func (q *request) typeView(t abaca.ShareType) object {
 
 // oneType answers under the name of today and under the one from before shares left the volume service.
 func (q *request) oneType(t abaca.ShareType, err error) (int, any, error) {
-	if err == nil && !t.Public && !q.caller.Admin() {
-		err = abaca.Errorf(abaca.NotFound, "Share type %s could not be found.", t.ID)
-	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -78,7 +75,7 @@ func (q *request) typesByID() (map[abaca.ShareTypeID]abaca.ShareType, error) {
 func listTypes(q *request) (int, any, error) {
 	public := new(bool)
 	*public = true
-	if v, ok := q.query("is_public"); ok && q.caller.Admin() {
+	if v, ok := q.query("is_public"); ok && q.caller.Admin {
 		yes, known := truth(v)
 		switch {
 		case known:
@@ -101,21 +98,25 @@ func listTypes(q *request) (int, any, error) {
 }
 
 func showDefaultType(q *request) (int, any, error) {
-	return q.oneType(q.DB.ShareTypeNamed(q.Context(), q.Manager.DefaultType))
+	t, err := q.DB.ShareTypeNamed(q.Context(), q.Manager.DefaultType, !q.caller.Admin)
+	return q.oneType(t, err)
 }
 
 func (q *request) typeID() abaca.ShareTypeID { return abaca.ShareTypeID(q.pathValue("id")) }
 
 func showType(q *request) (int, any, error) {
-	return q.oneType(q.DB.ShareType(q.Context(), q.typeID()))
+	return q.oneType(q.shareType())
 }
 
 func deleteType(q *request) (int, any, error) {
+	if _, err := q.shareType(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.DeleteShareType(q.Context(), q.typeID())
 }
 
 func listSpecs(q *request) (int, any, error) {
-	t, err := q.DB.ShareType(q.Context(), q.typeID())
+	t, err := q.shareType()
 	if err != nil {
 		return 0, nil, err
 	}

@@ -49,6 +49,8 @@ type Config struct {
 	Auth struct {
 		Strategy         string `koanf:"strategy" yaml:"strategy"`
 		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
+		UsersFile        string `koanf:"users_file" yaml:"users_file"`   // of strategy local; empty: users.yaml in the data directory
+		PolicyFile       string `koanf:"policy_file" yaml:"policy_file"` // empty: policy.yaml in the data directory, where it exists
 	} `koanf:"auth" yaml:"auth"`
 
 	Repository string   `koanf:"repository" yaml:"repository"` // empty: in the data directory; file:///path, or s3://bucket/prefix
@@ -100,7 +102,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
-		"auth.strategy": "none", "auth.let_anyone_be_admin": false,
+		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"repository": "", "s3.endpoint": "", "s3.region": "", "s3.ca_file": "", "s3.credentials_file": "", "s3.plain_http": false,
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
@@ -183,6 +185,17 @@ func (c *Config) complete() (err error) {
 	if c.MasterKeyFile == "" && c.MasterKey == "" {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
 	}
+	if c.Auth.UsersFile == "" {
+		c.Auth.UsersFile = filepath.Join(c.DataDir, "users.yaml")
+	}
+	if c.Auth.UsersFile, err = filepath.Abs(c.Auth.UsersFile); err != nil {
+		return err
+	}
+	if c.Auth.PolicyFile != "" {
+		if c.Auth.PolicyFile, err = filepath.Abs(c.Auth.PolicyFile); err != nil {
+			return err
+		}
+	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
 			return fmt.Errorf("host: %w", err)
@@ -191,7 +204,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkRepository(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkAuth(), c.checkRepository(), c.checkBackends(), c.checkWorkers(), c.checkVerify(),
+		c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -203,10 +217,7 @@ func (c *Config) checkListen() error {
 	if err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}
-	if c.Auth.Strategy != "none" {
-		return fmt.Errorf("auth.strategy: %q is not a strategy; there is none", c.Auth.Strategy)
-	}
-	if !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
+	if c.Auth.Strategy == "none" && !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
 		return fmt.Errorf("listen: %s can be reached from other machines, and with auth.strategy none whoever reaches it is an administrator; "+
 			"auth.let_anyone_be_admin: true allows that", c.Listen)
 	}

@@ -41,6 +41,7 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	http     *http.Server
+	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
 }
 
@@ -76,11 +77,19 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{auth: auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, settle: settle, now: time.Now}
+	p := parts{settle: settle, now: time.Now}
 	for _, o := range options {
 		o(&p)
 	}
+	if p.auth == nil {
+		if p.auth, err = c.authenticator(log, p.now); err != nil {
+			return nil, err
+		}
+	}
 	s := &Server{config: c, log: log}
+	if s.policy, err = c.policy(log); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -124,7 +133,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	s.closers = append(s.closers, s.closeListener)
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy, ExportHost: c.ExportHost, Log: log,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -209,6 +218,10 @@ func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Manager.Run(ctx) })
+	g.Go(func() error {
+		s.policy.Follow(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

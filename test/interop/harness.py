@@ -8,9 +8,17 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
+import tempfile
 import time
+import traceback
 import urllib.error
 import urllib.request
+
+import manilaclient.osc.plugin  # noqa: F401, imported here for all
+import manilaclient.osc.v2.share_backups  # noqa: F401
+import openstackclient.common.clientmanager  # noqa: F401
+from openstackclient import shell
 
 
 def expect(what, actual, wanted):
@@ -32,8 +40,10 @@ def until(what, probe, seconds=60):
 class Server:
     """An abaca that serves a new data directory on a free port of the loopback address."""
 
-    def __init__(self, program, directory):
+    def __init__(self, program, directory, strategy="none"):
+        self.program = program
         self.data = directory / "data"
+        self.environment = os.environ | {"ABACA_AUTH_STRATEGY": strategy}
         self.log = directory / "log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -43,7 +53,8 @@ class Server:
         self.command = [program, "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", str(self.data)]
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=self.log.open("ab"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(self.command, stdout=self.log.open("ab"), stderr=subprocess.STDOUT,
+                                        env=self.environment)
         try:
             until("the server answers", self.answers)
         except BaseException:
@@ -62,6 +73,12 @@ class Server:
         except (urllib.error.URLError, OSError):
             return False
 
+    def user(self, *words):
+        """Runs "abaca user" and returns the last line that it prints."""
+        done = subprocess.run([self.program, "user", *words, "--data-dir", str(self.data)], env=self.environment,
+                              capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.splitlines()[-1] if done.stdout else ""
+
     def __exit__(self, kind, *_):
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -78,22 +95,47 @@ class Server:
         expect("errors in the server's log", broken, [])
 
 
-class Client:
-    """The openstack command, run as a user runs it: a process for each command."""
+def openstack(words, seconds):
+    """Runs one command of the client in a process of its own, which is killed after so many seconds."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = os.fork()
+        if process == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            signal.alarm(seconds)
+            sys.argv = ["openstack", *words]
+            code = 1
+            try:
+                code = shell.main(words)
+            except SystemExit as end:
+                code = end.code or 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        _, status = os.waitpid(process, 0)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(words, os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode())
 
-    def __init__(self, program, endpoint):
-        self.program = program
+
+class Client:
+    """The openstack command, a process for each as its users have; it is imported once and forked, since it takes longer to load
+    than to answer."""
+
+    def __init__(self, endpoint, token=None):
+        self.login = ["--os-auth-type", "admin_token", "--os-token", token] if token else ["--os-auth-type", "none"]
         self.endpoint = endpoint
         # Nothing of the surroundings may choose another cloud.
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "ABACA_"))}
+        for name in [name for name in os.environ if name.startswith(("OS_", "ABACA_"))]:
+            del os.environ[name]
         self.calls = 0
 
     def run(self, *words):
         self.calls += 1
         print("openstack share", *words, flush=True)
-        return subprocess.run(
-            [self.program, "--os-auth-type", "none", "--os-endpoint", self.endpoint, "share", *words],
-            env=self.environment, capture_output=True, text=True, timeout=400)
+        return openstack([*self.login, "--os-endpoint", self.endpoint, "share", *words], 400)
 
     def do(self, *words):
         """Runs a command that must succeed, and returns what it printed."""
