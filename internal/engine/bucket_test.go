@@ -183,3 +183,21 @@ func TestDirectoriesInABucketAreReadInBlocks(t *testing.T) {
 		t.Logf("%d requests", n)
 	}
 }
+
+func TestALeaseWhoseHolderDiedIsTakenOverAfterItsLife(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	a := newEngine(t, t.TempDir(), inBucket(s3.Start(t))).annexOf(testProject).annex.(bucketAnnex)
+	must(t, a.put(ctx, leaseName, []byte("somebody who died")))
+	if _, _, err := a.exclude(ctx, false); !errors.Is(err, errExcluded) {
+		t.Fatalf("it was taken at once: %v", err)
+	}
+	a.leases.mu.Lock()
+	seen := a.leases.seen[a.prefix]
+	seen.since = seen.since.Add(-leaseLife)
+	a.leases.seen[a.prefix] = seen
+	a.leases.mu.Unlock()
+	_, release, err := a.exclude(ctx, false)
+	must(t, err)
+	release()
+}
