@@ -32,7 +32,7 @@ func TestASaveThatWasNotConfirmedIsLookedThroughWhenItIsRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			root := newRoot(t, testProject)
-			tree := plainTree(t)
+			tree := smallTree(t)
 			mustSave(t, newEngine(t, root), tree, "one", "")
 			copied := filepath.Join(root, dirName(testProject), manifestCopy("one"))
 			must(t, os.Remove(copied)) // as if the process had been killed before it was written

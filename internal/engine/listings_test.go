@@ -41,8 +41,8 @@ func TestAListingThatLeavesOutBlobsHasNothingDeleted(t *testing.T) {
 				}
 				f := &faults{list: leaveOut()}
 				e := f.engine(t, root, clock)
-				one, two := plainTree(t), t.TempDir()
-				must(t, writeDurably(two+"/f", randomBytes(5, 30<<20)))
+				one, two := smallTree(t), t.TempDir()
+				must(t, writeDurably(two+"/f", randomBytes(5, 3<<20)))
 				first, _ := mustSave(t, e, one, "one", "")
 				second, _ := mustSave(t, e, two, "two", "")
 				if fresh {
