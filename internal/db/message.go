@@ -22,7 +22,7 @@ var messages = table[abaca.Message]{
 	scan:    scanMessage,
 	sort: map[string]string{
 		"id": "id", "project_id": "project_id", "request_id": "request_id", "resource_type": "resource_type", "resource_id": "resource_id",
-		"action_id": "action_id", "detail_id": "detail_id", "created_at": "created_at", "expires_at": "expires_at", "message_level": "0",
+		"action_id": "action_id", "detail_id": "detail_id", "created_at": "created_at", "expires_at": "expires_at", "message_level": "lower('')",
 	},
 }
 
@@ -60,9 +60,29 @@ func (r reader) Messages(ctx context.Context, f MessageFilter, p Page) ([]abaca.
 func (tx *Tx) InsertMessage(ctx context.Context, m abaca.Message) error {
 	_, err := tx.exec(ctx, `INSERT INTO messages (id, project_id, resource_type, resource_id, request_id, action_id, detail_id, message,
 			created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		m.ID, m.Project, m.ResourceType, m.ResourceID, m.RequestID, m.Action, m.Detail, m.Text, micros(m.CreatedAt), micros(m.ExpiresAt))
+		m.ID, m.Project, m.ResourceType, m.ResourceID, m.RequestID, m.Action, m.Detail, kept(m.Text), micros(m.CreatedAt), micros(m.ExpiresAt))
 	if err != nil {
 		return fmt.Errorf("add message: %w", err)
+	}
+	return nil
+}
+
+// Told reports whether the project has a message since a time that says the same of the same.
+func (r reader) Told(ctx context.Context, m abaca.Message, since time.Time) (told bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM messages WHERE project_id = $1 AND detail_id = $2 AND created_at >= $3
+		AND resource_id = $4 AND action_id = $5 AND message = $6)`, m.Project, m.Detail, micros(since), m.ResourceID, m.Action, m.Text).Scan(&told)
+	if err != nil {
+		return false, fmt.Errorf("look for a message: %w", err)
+	}
+	return told, nil
+}
+
+// KeepMessages removes a project's messages of one detail but for the newest ones.
+func (tx *Tx) KeepMessages(ctx context.Context, project abaca.ProjectID, detail string, newest int) error {
+	_, err := tx.exec(ctx, `DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE project_id = $1 AND detail_id = $2
+		ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4)`, project, detail, int64(1)<<62, newest)
+	if err != nil {
+		return fmt.Errorf("remove old messages: %w", err)
 	}
 	return nil
 }

@@ -41,6 +41,21 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"listen: '[::]:8786'", "let_anyone_be_admin"},
 		{"listen: example.org:8786", "let_anyone_be_admin"},
 		{"auth: {strategy: magic}", "magic"},
+		{"auth: {strategy: keystone}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://a:b@c', username: u, password: p}}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c?d', username: u, password: p}}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'ldap://c', username: u, password: p}}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', password: p}}", "one of the two"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, application_credential_id: i, password: p}}", "one of the two"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u}}", "password"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, password_file: f}}", "exclude"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', application_credential_id: i}}", "application_credential_secret"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: 12345678}}", "quotes"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, cache: 61s}}", "from 0 to 1m0s"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, timeout: 0s}}", "100ms"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, www_authenticate_uri: 'http://a\"b'}}", "www_auth"},
+		{"auth: {keystone: {memcached_servers: a}}", "memcached_servers"},
+		{"tls: {cert_file: a}", "key_file"},
 		{"backends: [{name: a, driver: directory}]", "path is needed"},
 		{"backends: [{name: a, driver: tape, path: /a}]", "tape"},
 		{"backends: [{name: 'a#b', driver: directory, path: /a}]", "not a name"},
@@ -56,13 +71,16 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"master_key: abc", "64 hexadecimal digits"},
 		{"log: {level: loud}", "loud"},
 		{"log: {format: xml}", "xml"},
+		{"database: /var/lib/abaca.db", "database: a database is named by postgres://user@host/name"},
+		{"database: 'postgres://abaca@db:many/abaca'", "database: "},
+		{"workers: {trees_per_project: -1}", "trees_per_project"},
 		{"- a\n- b", "configuration file"},
 	} {
 		t.Run(test.yaml, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "abaca.yaml")
 			write(t, path, test.yaml)
 			_, err := Load(path, nil, nil)
-			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") {
+			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "12345678") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -72,6 +90,24 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "missing"), nil, nil); err == nil {
 		t.Error("a missing file was not missed")
+	}
+}
+
+func TestOneProjectGetsHalfOfTheTreesUnlessToldOtherwise(t *testing.T) {
+	for _, test := range []struct {
+		environ []string
+		want    int
+	}{
+		{[]string{"ABACA_AUTH_STRATEGY=local"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=1"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=7"}, 4},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0},
+		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{nil, 0}, // everybody is of one project
+	} {
+		if c, err := Load("", test.environ, nil); err != nil || c.Workers.TreesPerProject != test.want {
+			t.Errorf("%v: %d, want %d, %v", test.environ, c.Workers.TreesPerProject, test.want, err)
+		}
 	}
 }
 
@@ -90,11 +126,11 @@ func TestLoopbackNeedsNoPermissionAndElsewherePlainWordsOrUsersGiveIt(t *testing
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	key := strings.Repeat("5e", keyLength)
-	c, err := Load("", []string{"ABACA_MASTER_KEY='" + key + "'"}, nil)
+	c, err := Load("", []string{"ABACA_MASTER_KEY=" + key}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.masterKey(); err != nil || len(got) != keyLength {
+	if got, err := c.masterKey(false); err != nil || len(got) != keyLength {
 		t.Fatalf("the key is not in force: %d bytes, %v", len(got), err)
 	}
 	printed := printYAML(t, c)
@@ -106,31 +142,39 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 }
 
+func TestSecretsInTheEnvironmentAreTakenAsTheyStand(t *testing.T) {
+	for _, password := range []string{"12345678", "{[", "'quoted'", "a: b # c", "yes", ""} {
+		c, err := Load("", []string{"ABACA_AUTH_KEYSTONE_PASSWORD=" + password}, nil)
+		if err != nil || string(c.Auth.Keystone.Password) != password {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+}
+
 func TestTheMasterKeyIsMadeOnceForItsOwnerAlone(t *testing.T) {
 	c := Config{DataDir: t.TempDir()}
 	c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
-	key, err := c.masterKey()
+	key, err := c.masterKey(false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(c.MasterKeyFile); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	again, err := c.masterKey()
+	again, err := c.masterKey(false)
 	if err != nil || string(again) != string(key) {
 		t.Errorf("the second start has another key: %v", err)
 	}
 	if err := os.Chmod(c.MasterKeyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.masterKey(); err == nil || !strings.Contains(err.Error(), "0600") {
+	if _, err := c.masterKey(false); err == nil || !strings.Contains(err.Error(), "0600") {
 		t.Errorf("a key that others can read is used: %v", err)
 	}
-	write(t, filepath.Join(c.DataDir, databaseName), "")
 	if err := os.Remove(c.MasterKeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.masterKey(); err == nil || !strings.Contains(err.Error(), "missing") {
+	if _, err := c.masterKey(true); err == nil || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("a new key was made for old data: %v", err)
 	}
 }

@@ -149,3 +149,15 @@ func (s *S3Config) credentials() (map[string]string, error) {
 	}
 	return values, nil
 }
+
+// lookIn returns how a variable is looked up in an environment.
+func lookIn(environ []string) func(name string) string {
+	return func(name string) string {
+		for _, entry := range environ {
+			if value, ok := strings.CutPrefix(entry, name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
+}
