@@ -38,7 +38,7 @@ func OpenDirectory(path string) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open back end: %w", err)
 	}
-	if err := os.MkdirAll(given, 0o755); err != nil {
+	if err := posix.MakeDirs(given, 0o755); err != nil {
 		return nil, fmt.Errorf("open back end: %w", err)
 	}
 	real, err := filepath.EvalSymlinks(given)

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 
 	"abaca"
+	"abaca/internal/posix"
 )
 
 // Config says where and how an Engine keeps its repositories. Root, MasterKey and Log are needed; zero stands for the
@@ -54,7 +54,7 @@ func New(config Config) (*Engine, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if err := os.MkdirAll(config.Root, 0o700); err != nil {
+	if err := posix.MakeDirs(config.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of repositories: %w", err)
 	}
 	keys, err := newKeyring(config.MasterKey)

@@ -22,6 +22,7 @@ import (
 	"abaca/internal/db"
 	"abaca/internal/engine"
 	"abaca/internal/manager"
+	"abaca/internal/posix"
 )
 
 // What the data directory holds.
@@ -90,7 +91,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+	if err := posix.MakeDirs(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	if err := s.lock(); err != nil {

@@ -9,6 +9,7 @@ package powercut
 import (
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -190,3 +191,27 @@ func (f *FS) count() {
 
 // now is the time of a change.
 func now() time.Time { return time.Now() }
+
+// Sync makes all that is below a directory of the file system durable, as its users may have done, and the directory's own names.
+func (f *FS) Sync(path string) {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[fuse.FUSE_ROOT_ID]
+	for name := range strings.SplitSeq(strings.TrimPrefix(path, f.Dir+"/"), "/") {
+		if n = n.names[name]; n == nil {
+			f.t.Fatalf("%s is not there to be synced", path)
+		}
+	}
+	f.syncBelow(n)
+}
+
+func (f *FS) syncBelow(n *node) {
+	n.sync(true)
+	if n.isDir() {
+		f.syncNames(n)
+		for _, child := range n.names {
+			f.syncBelow(child)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package server_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"abaca/internal/test/powercut"
+)
+
+// powerless cuts the power of a server and its file system, and has both come back.
+func (p *process) powerless(fs *powercut.FS, loss powercut.Loss, seed uint64) {
+	p.t.Helper()
+	fs.Cut()
+	p.kill()
+	fs.Restore(loss, seed)
+	p.start("")
+}
+
+// A promise is what holds of a deed once its work has ended, without any work after that.
+var promises = map[string]struct{ ended, holds func(*testing.T, *stage) }{
+	"create_share": {
+		ended: shareIs("available"),
+		holds: func(t *testing.T, s *stage) { deeds["create_share"].after(t, s) },
+	},
+	"manage_share": {
+		ended: shareIs("available"),
+		holds: func(t *testing.T, s *stage) { deeds["manage_share"].after(t, s) },
+	},
+	"create_backup": {ended: backupIs("available"), holds: intact},
+	"restore_backup": {
+		ended: func(t *testing.T, s *stage) { backupIs("available")(t, s); shareIs("available")(t, s) },
+		holds: func(t *testing.T, s *stage) { equal(t, s.kept, s.files()) },
+	},
+	"delete_backup": {ended: backupIs("gone"), holds: backupIsGone},
+	"create_snapshot": {
+		ended: func(_ *testing.T, s *stage) { s.AtRest("/snapshots/"+s.snapshot, "snapshot", "available") },
+		holds: func(t *testing.T, s *stage) {
+			made := object{"share": object{"share_proto": "NFS", "size": 1, "snapshot_id": s.snapshot}}
+			s.share = s.Must(200, "share", "POST", "/shares", made)["id"].(string)
+			shareIs("available")(t, s)
+			equal(t, s.kept, s.files())
+		},
+	},
+	"delete_snapshot": {
+		ended: func(_ *testing.T, s *stage) { s.AtRest("/snapshots/"+s.snapshot, "snapshot", "gone") },
+		holds: func(_ *testing.T, s *stage) { s.Must(404, "", "GET", "/snapshots/"+s.snapshot, nil) },
+	},
+	"delete_share": {
+		ended: shareIs("gone"),
+		holds: func(t *testing.T, s *stage) {
+			s.Must(404, "", "GET", "/shares/"+s.share, nil)
+			if _, err := os.Stat(s.files()); !os.IsNotExist(err) {
+				t.Errorf("the files are there: %v", err)
+			}
+		},
+	},
+}
+
+func shareIs(status string) func(*testing.T, *stage) {
+	return func(_ *testing.T, s *stage) { s.AtRest("/shares/"+s.share, "share", status) }
+}
+
+func backupIs(status string) func(*testing.T, *stage) {
+	return func(_ *testing.T, s *stage) { s.AtRest("/share-backups/"+s.backup, "share_backup", status) }
+}
+
+func backupIsGone(_ *testing.T, s *stage) { s.Must(404, "", "GET", "/share-backups/"+s.backup, nil) }
+
+// prepare starts a server on a file system that forgets, and does what has to be there before a deed. The share's users have synced
+// their files.
+func prepare(t *testing.T, fs *powercut.FS, d deed) *stage {
+	s := &stage{process: start(t, filepath.Join(fs.Dir, "data"), "")}
+	d.before(t, s)
+	if s.share != "" {
+		fs.Sync(s.files())
+	}
+	return s
+}
+
+func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
+	seed := seedOf(t)
+	for name, promise := range promises {
+		for _, loss := range []powercut.Loss{powercut.All, powercut.Losses()[1+seed%3]} {
+			t.Run(name+", cut after the answer, losing "+loss.String(), func(t *testing.T) {
+				fs := powercut.Mount(t)
+				s := prepare(t, fs, deeds[name])
+				deeds[name].request(t, s)
+				s.powerless(fs, loss, seed)
+				deeds[name].after(t, s)
+				quotasAreTheRows(t, s)
+			})
+			t.Run(name+", cut after its end, losing "+loss.String(), func(t *testing.T) {
+				fs := powercut.Mount(t)
+				s := prepare(t, fs, deeds[name])
+				deeds[name].request(t, s)
+				promise.ended(t, s)
+				s.powerless(fs, loss, seed)
+				promise.holds(t, s)
+				quotasAreTheRows(t, s)
+			})
+		}
+	}
+}
+
+// seedOf is the seed of a test's run; ABACA_TEST_SEED repeats another's.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano()) % 1e6
+	if v := os.Getenv("ABACA_TEST_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("ABACA_TEST_SEED=%d", seed)
+	return seed
+}
