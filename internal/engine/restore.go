@@ -120,6 +120,7 @@ type restorer struct {
 	links    *linkGroups
 	tally    tally
 	meter    *meter
+	syncEach bool         // see syncFile
 	clearing bool         // only remove what is extra or will be replaced
 	removed  atomic.Int64 // entries
 	tasks    chan task
@@ -168,6 +169,9 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	}
 	top := &targetDir{self: st, fd: own, users: 1}
 	defer posix.Close(own)
+	if r.syncEach, err = posix.PassesOn(own); err != nil {
+		return fmt.Errorf("examine the share's file system: %w", err)
+	}
 	defer r.abandon()
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -191,9 +195,8 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	if n := top.unfinished.Load(); n != 0 {
 		return fmt.Errorf("%d entries of the root were left unfinished", n) // a mistake in this package, not to be hidden
 	}
-	// What is written must outlast a power failure before anybody is told that it is there.
-	if err := unix.Syncfs(own); err != nil {
-		return &abaca.Reason{Text: "the share's file system failed", Err: fmt.Errorf("sync: %w", err)}
+	if err := syncWhole(own); err != nil {
+		return err
 	}
 	return r.tally.result()
 }

@@ -43,6 +43,9 @@ func (j *job) replaces() bool {
 
 // settle ends a job, well or not. Only errors that end the whole restore are returned.
 func (r *restorer) settle(j *job, err error) error {
+	if err == nil {
+		err = r.syncFile(j)
+	}
 	if err != nil {
 		if reason := fatal(err); reason != nil {
 			return reason
@@ -77,7 +80,11 @@ func (r *restorer) end(ctx context.Context, j *job, err error) error {
 // finishJob counts down what is unfinished in d, and dresses d and what is above it when nothing is.
 func (r *restorer) finishJob(d *targetDir) error {
 	for ; d != nil && d.unfinished.Add(-1) == 0; d = d.parent {
-		if err := r.dressDir(d); err != nil {
+		err := r.dressDir(d)
+		if err == nil {
+			err = r.syncDir(d)
+		}
+		if err != nil {
 			if reason := fatal(err); reason != nil {
 				return reason
 			}

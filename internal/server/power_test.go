@@ -74,9 +74,7 @@ func backupIsGone(_ *testing.T, s *stage) { s.Must(404, "", "GET", "/share-backu
 func prepare(t *testing.T, fs *powercut.FS, d deed) *stage {
 	s := &stage{process: start(t, filepath.Join(fs.Dir, "data"), "")}
 	d.before(t, s)
-	if s.share != "" {
-		fs.Sync(s.files())
-	}
+	fs.Sync(filepath.Join(s.dir, "shares"))
 	return s
 }
 
