@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 const (
 	crashDir  = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
 	crashStep = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+	ahead     = "ABACA_TEST_AHEAD"      // by how much its clock is ahead
 )
 
 func TestMain(m *testing.M) {
@@ -45,7 +47,12 @@ func serveUntilKilled(dir, at string) error {
 		return err
 	}
 	c.Verify.SharePerDay = 1
+	by, err := time.ParseDuration(cmp.Or(os.Getenv(ahead), "0s"))
+	if err != nil {
+		return err
+	}
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
+		server.WithClock(func() time.Time { return time.Now().Add(by) }),
 		server.WithStep(func(_ context.Context, name string) error {
 			fmt.Println(name)
 			if name != at {
@@ -67,6 +74,7 @@ type process struct {
 	*serve.Client
 	t     *testing.T
 	dir   string
+	ahead time.Duration // of its clock
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	steps []string      // that were come to; complete once ended is closed
@@ -87,7 +95,7 @@ func start(t *testing.T, dir, at string) *process {
 func (p *process) start(at string) {
 	p.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashStep+"="+at)
+	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashStep+"="+at, ahead+"="+p.ahead.String())
 	cmd.Stderr = testLog{p.t}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"abaca/internal/test/powercut"
+	"abaca/internal/test/faultfs"
 )
 
 // powerless cuts the power of a server and its file system, and has both come back.
-func (p *process) powerless(fs *powercut.FS, loss powercut.Loss, seed uint64) {
+func (p *process) powerless(fs *faultfs.FS, loss faultfs.Loss, seed uint64) {
 	p.t.Helper()
 	fs.Cut()
 	p.kill()
@@ -23,7 +23,11 @@ func (p *process) powerless(fs *powercut.FS, loss powercut.Loss, seed uint64) {
 var promises = map[string]struct{ ended, holds func(*testing.T, *stage) }{
 	"create_share": {
 		ended: shareIs("available"),
-		holds: func(t *testing.T, s *stage) { deeds["create_share"].after(t, s) },
+		holds: func(t *testing.T, s *stage) {
+			if info, err := os.Stat(s.files()); err != nil || info.Mode().Perm() != 0o777 {
+				t.Errorf("the share's directory: %v %v", info, err)
+			}
+		},
 	},
 	"manage_share": {
 		ended: shareIs("available"),
@@ -71,7 +75,7 @@ func backupIsGone(_ *testing.T, s *stage) { s.Must(404, "", "GET", "/share-backu
 
 // prepare starts a server on a file system that forgets, and does what has to be there before a deed. The share's users have synced
 // their files.
-func prepare(t *testing.T, fs *powercut.FS, d deed) *stage {
+func prepare(t *testing.T, fs *faultfs.FS, d deed) *stage {
 	s := &stage{process: start(t, filepath.Join(fs.Dir, "data"), "")}
 	d.before(t, s)
 	fs.Sync(filepath.Join(s.dir, "shares"))
@@ -81,9 +85,9 @@ func prepare(t *testing.T, fs *powercut.FS, d deed) *stage {
 func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 	seed := seedOf(t)
 	for name, promise := range promises {
-		for _, loss := range []powercut.Loss{powercut.All, powercut.Losses()[1+seed%3]} {
+		for _, loss := range []faultfs.Loss{faultfs.All, faultfs.Losses()[1+seed%3]} {
 			t.Run(name+", cut after the answer, losing "+loss.String(), func(t *testing.T) {
-				fs := powercut.Mount(t)
+				fs := faultfs.Mount(t)
 				s := prepare(t, fs, deeds[name])
 				deeds[name].request(t, s)
 				s.powerless(fs, loss, seed)
@@ -91,7 +95,7 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				quotasAreTheRows(t, s)
 			})
 			t.Run(name+", cut after its end, losing "+loss.String(), func(t *testing.T) {
-				fs := powercut.Mount(t)
+				fs := faultfs.Mount(t)
 				s := prepare(t, fs, deeds[name])
 				deeds[name].request(t, s)
 				promise.ended(t, s)

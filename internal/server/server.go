@@ -109,7 +109,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if err != nil {
 		return nil, err
 	}
-	e, err := c.openEngine(key, log)
+	e, err := c.openEngine(key, log, p.now)
 	if err != nil {
 		return nil, err
 	}
@@ -137,9 +137,9 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	return s, nil
 }
 
-func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error) {
+func (c *Config) openEngine(key []byte, log *slog.Logger, now func() time.Time) (*engine.Engine, error) {
 	e, err := engine.New(engine.Config{
-		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Now: now, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)

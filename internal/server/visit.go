@@ -37,7 +37,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	if err != nil {
 		return nil, err
 	}
-	e, err := c.openEngine(key, log)
+	e, err := c.openEngine(key, log, time.Now)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

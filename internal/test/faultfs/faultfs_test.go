@@ -1,4 +1,4 @@
-package powercut_test
+package faultfs_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"abaca/internal/test/powercut"
+	"abaca/internal/test/faultfs"
 )
 
 func check(t *testing.T, errs ...error) {
@@ -113,22 +113,22 @@ func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 		}, "a=1", ""},
 	} {
 		for _, ext4 := range []bool{false, true} {
-			name, want, options := test.says, test.left, []powercut.Option(nil)
+			name, want, options := test.says, test.left, []faultfs.Option(nil)
 			if ext4 {
-				name, options = name+", on ext4", []powercut.Option{powercut.Ext4}
+				name, options = name+", on ext4", []faultfs.Option{faultfs.Ext4}
 				if test.ext4 != "" {
 					want = test.ext4
 				}
 			}
 			t.Run(name, func(t *testing.T) {
-				fs := powercut.Mount(t, options...)
+				fs := faultfs.Mount(t, options...)
 				test.do(t, fs.Dir)
 				before := tree(t, fs.Dir)
 				fs.Cut()
 				if _, err := os.ReadDir(fs.Dir); !errors.Is(err, syscall.EIO) {
 					t.Errorf("after the cut: %v", err)
 				}
-				fs.Restore(powercut.All, 1)
+				fs.Restore(faultfs.All, 1)
 				if got := tree(t, fs.Dir); got != want {
 					t.Errorf("of %q there is %q, want %q", before, got, want)
 				}
@@ -138,8 +138,8 @@ func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 }
 
 func TestASeedDecidesWhatIsLost(t *testing.T) {
-	after := func(loss powercut.Loss, seed uint64) string {
-		fs := powercut.Mount(t)
+	after := func(loss faultfs.Loss, seed uint64) string {
+		fs := faultfs.Mount(t)
 		check(t, os.WriteFile(fs.Dir+"/log", []byte("kept"), 0o600))
 		sync(t, fs.Dir+"/log")
 		sync(t, fs.Dir)
@@ -157,7 +157,7 @@ func TestASeedDecidesWhatIsLost(t *testing.T) {
 		fs.Restore(loss, seed)
 		return tree(t, fs.Dir)
 	}
-	for _, loss := range powercut.Losses() {
+	for _, loss := range faultfs.Losses() {
 		t.Run(loss.String(), func(t *testing.T) {
 			seen := map[string]bool{}
 			for seed := range uint64(6) {
@@ -170,7 +170,7 @@ func TestASeedDecidesWhatIsLost(t *testing.T) {
 				}
 				seen[got] = true
 			}
-			if loss == powercut.All && len(seen) != 1 || loss != powercut.All && len(seen) < 3 {
+			if loss == faultfs.All && len(seen) != 1 || loss != faultfs.All && len(seen) < 3 {
 				t.Errorf("six seeds leave %d different trees", len(seen))
 			}
 		})
@@ -178,7 +178,7 @@ func TestASeedDecidesWhatIsLost(t *testing.T) {
 }
 
 func TestThePowerFailsAtASync(t *testing.T) {
-	fs := powercut.Mount(t)
+	fs := faultfs.Mount(t)
 	check(t, os.WriteFile(fs.Dir+"/a", []byte("1"), 0o600))
 	sync(t, fs.Dir+"/a")
 	failed := fs.CutAfter(1)
@@ -189,7 +189,7 @@ func TestThePowerFailsAtASync(t *testing.T) {
 	}
 	d.Close()
 	<-failed
-	fs.Restore(powercut.All, 1)
+	fs.Restore(faultfs.All, 1)
 	if got := tree(t, fs.Dir); got != "" {
 		t.Errorf("the sync that failed made %q durable", got)
 	}
