@@ -84,15 +84,27 @@ type process struct {
 func start(t *testing.T, dir, at string) *process {
 	t.Helper()
 	p := &process{t: t, dir: dir}
+	t.Cleanup(p.stop)
 	p.start(at)
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.ended
-	})
 	return p
 }
 
+// stop kills the process if it has started.
+func (p *process) stop() {
+	if p.cmd != nil {
+		p.kill()
+	}
+}
+
 func (p *process) start(at string) {
+	p.t.Helper()
+	if !p.tryStart(at) {
+		p.t.Fatal("the server has not started")
+	}
+}
+
+// tryStart reports whether the server has started.
+func (p *process) tryStart(at string) bool {
 	p.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashStep+"="+at, ahead+"="+p.ahead.String())
@@ -109,7 +121,8 @@ func (p *process) start(at string) {
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
-		p.t.Fatalf("the server has not started: %v", cmd.Wait())
+		cmd.Wait()
+		return false
 	}
 	p.Client, p.cmd, p.steps, p.ended = serve.NewClient(p.t, lines.Text()), cmd, nil, make(chan struct{})
 	go func() {
@@ -119,6 +132,7 @@ func (p *process) start(at string) {
 		cmd.Wait()
 		close(p.ended)
 	}()
+	return true
 }
 
 // kill ends the server as a power loss would, and returns the steps that it came to.

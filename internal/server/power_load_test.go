@@ -27,7 +27,7 @@ type tenant struct {
 	random *rand.Rand
 	share  string
 	dir    string
-	files  map[string][]byte // what the share holds, as synced; nil where a restore decides that
+	files  map[string][]byte // what the share holds, and would after a power cut; nil where that is not known
 	kept   map[string]*keptBackup
 }
 
@@ -109,6 +109,7 @@ func (w *tenant) live(url string, failed <-chan struct{}) {
 
 // change writes some of the share's files and syncs them, as a careful tenant does.
 func (w *tenant) change() error {
+	w.files = nil
 	for range 1 + w.random.IntN(4) {
 		data := make([]byte, 1+w.random.IntN(40_000))
 		for i := range data {
@@ -123,7 +124,9 @@ func (w *tenant) change() error {
 	if err != nil {
 		return err
 	}
-	w.fs.Sync(w.dir)
+	if err := w.fs.Sync(w.dir); err != nil {
+		return err
+	}
 	w.files = files
 	return nil
 }

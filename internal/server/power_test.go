@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -78,7 +79,9 @@ func backupIsGone(_ *testing.T, s *stage) { s.Must(404, "", "GET", "/share-backu
 func prepare(t *testing.T, fs *faultfs.FS, d deed) *stage {
 	s := &stage{process: start(t, filepath.Join(fs.Dir, "data"), "")}
 	d.before(t, s)
-	fs.Sync(filepath.Join(s.dir, "shares"))
+	if err := fs.Sync(filepath.Join(s.dir, "shares")); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -103,6 +106,29 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				promise.holds(t, s)
 				quotasAreTheRows(t, s)
 			})
+		}
+	}
+}
+
+func TestAPowerCutAtAnySyncOfTheFirstStartLeavesNothingBehind(t *testing.T) {
+	for at, started := int64(1), false; !started; at++ {
+		for _, loss := range []faultfs.Loss{faultfs.All, faultfs.Losses()[1+at%3]} {
+			t.Run(fmt.Sprintf("sync %d, losing %v", at, loss), func(t *testing.T) {
+				fs := faultfs.Mount(t)
+				fs.CutAfter(at)
+				s := &stage{process: &process{t: t, dir: filepath.Join(fs.Dir, "data")}}
+				defer s.stop()
+				if started = s.tryStart(""); started {
+					s.kill()
+				}
+				fs.Cut()
+				fs.Restore(loss, uint64(at))
+				s.start("")
+				s.NewBackup(s.NewShare("docs"))
+			})
+		}
+		if at > 200 {
+			t.Fatal("the server does not start")
 		}
 	}
 }

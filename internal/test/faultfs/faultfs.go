@@ -215,18 +215,22 @@ func (f *FS) count() {
 // now is the time of a change.
 func now() time.Time { return time.Now() }
 
-// Sync makes all that is below a directory of the file system durable, as its users may have done, and the directory's own names.
-func (f *FS) Sync(path string) {
-	f.t.Helper()
+// Sync makes all that is below a directory of the file system durable, as its users may have done, and the directory's own names. The error is
+// that the power has failed.
+func (f *FS) Sync(path string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.cut {
+		return unix.EIO
+	}
 	n := f.nodes[fuse.FUSE_ROOT_ID]
 	for name := range strings.SplitSeq(strings.TrimPrefix(path, f.Dir+"/"), "/") {
 		if n = n.names[name]; n == nil {
-			f.t.Fatalf("%s is not there to be synced", path)
+			return unix.ENOENT
 		}
 	}
 	f.syncBelow(n)
+	return nil
 }
 
 func (f *FS) syncBelow(n *node) {
