@@ -236,6 +236,6 @@ func (p *percentage) Set(text string) error {
 // slice chooses one of the parts of this width that lie side by side, so that each content is as likely to be read as any other.
 func (p percentage) slice() abaca.Slice {
 	parts := int(math.Ceil(1/float64(p) - 1e-9))
-	from := min(float64(rand.IntN(parts))*float64(p), 1-float64(p))
+	from := min(float64(rand.IntN(parts))*float64(p), 1-float64(p)) //nolint:gosec // G404: a sample, no secret
 	return abaca.Slice{From: from, To: min(1, from+float64(p))}
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -28,12 +29,15 @@ type Authenticator interface {
 	Authenticate(r *http.Request) (abaca.Caller, error)
 }
 
+// A Policies has the policy that is in force now.
+type Policies interface{ Current() *auth.Policy }
+
 // A Config is what a Server is made of; all of it is needed.
 type Config struct {
 	DB         *db.DB
 	Manager    *manager.Manager
 	Auth       Authenticator
-	Policy     *auth.Policy
+	Policy     Policies
 	ExportHost string // what export locations name as the host
 	Log        *slog.Logger
 }
@@ -102,6 +106,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	q.caller.Request = id
+	q.policy = s.Policy.Current()
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
 		w.Header().Set("Location", baseURL(r)+"/v2/")
@@ -135,11 +140,11 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 type requestKey struct{}
 
 // withoutProject takes a project out of the path: it must be the caller's own. Upstream knows projects by their hexadecimal
-// ids; a caller's own project is known here whatever it is called.
+// ids; a caller's own project is known here whatever it is called, unless that is what a resource is called.
 func (q *request) withoutProject(w http.ResponseWriter) (rest string, ok bool) {
 	rest = strings.TrimPrefix(q.URL.Path, "/v2")
 	first, more, deeper := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
-	own := first == string(q.caller.Project)
+	own := first == string(q.caller.Project) && !slices.Contains(Resources(), first)
 	if !deeper || !own && !projectID.MatchString(first) {
 		return rest, true
 	}

@@ -42,10 +42,10 @@ func limitOnly(u db.Usage) any { return u.Limit }
 
 func (q *request) project() abaca.ProjectID { return abaca.ProjectID(q.pathValue("project")) }
 
-// quota answers for a project, which must be the caller's own unless the caller is an administrator.
+// quota answers for a project.
 func (q *request) quota(usages func() (map[abaca.Resource]db.Usage, error), view func(db.Usage) any) (int, any, error) {
-	if !q.caller.Admin && q.project() != q.caller.Project {
-		return 0, nil, abaca.Errorf(abaca.Forbidden, "Another project's quota is not shown.")
+	if err := q.permitQuota(); err != nil {
+		return 0, nil, err
 	}
 	u, err := usages()
 	if err != nil {
@@ -112,6 +112,9 @@ func updateQuota(q *request) (int, any, error) {
 	if len(limits) == 0 {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "The request names no quota to set.")
 	}
+	if err := q.permitQuota(); err != nil {
+		return 0, nil, err
+	}
 	if err := q.Manager.SetLimits(q.Context(), q.project(), limits, force); err != nil {
 		return 0, nil, err
 	}
@@ -123,6 +126,9 @@ func updateQuota(q *request) (int, any, error) {
 }
 
 func deleteQuota(q *request) (int, any, error) {
+	if err := q.permitQuota(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.ResetLimits(q.Context(), q.project())
 }
 

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"abaca"
+	"abaca/internal/auth"
 )
 
 // An object is a JSON object, in a request or in an answer.
@@ -22,9 +23,12 @@ type request struct {
 	*http.Request
 	*Server
 	caller       abaca.Caller
+	policy       *auth.Policy // for the whole of the request
+	rule         string       // of the route
 	id           string
-	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
-	raw          []byte // the body
+	prefix       string     // the URL's path up to the resource: /v2, or /v2/{project}
+	raw          []byte     // the body
+	values       url.Values // of the query, once they are asked for
 	version      microversion
 	experimental bool
 	pathValue    func(wildcard string) string
@@ -97,7 +101,27 @@ func (q *request) decode() (body any, present bool, err error) {
 	if err := dec.Decode(&body); err != nil || dec.More() {
 		return nil, false, malformed
 	}
+	if holdsNUL(body) {
+		return nil, false, abaca.Errorf(abaca.Invalid, "The request's body holds the character NUL, which no name or text may have.")
+	}
 	return body, true, nil
+}
+
+// holdsNUL reports whether any text in a JSON value holds the one character that not every database can keep.
+func holdsNUL(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.ContainsRune(v, 0)
+	case []any:
+		return slices.ContainsFunc(v, holdsNUL)
+	case object:
+		for key, value := range v {
+			if strings.ContainsRune(key, 0) || holdsNUL(value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // wrapped returns the object below key in the body. A body without one is Unprocessable, no body at all Invalid.
@@ -184,7 +208,12 @@ func (q *request) query(key string) (string, bool) {
 	return values[len(values)-1], true
 }
 
-func (q *request) parameters() url.Values { return q.URL.Query() }
+func (q *request) parameters() url.Values {
+	if q.values == nil {
+		q.values = q.URL.Query()
+	}
+	return q.values
+}
 
 // queryIsText reports whether all text in the parameters could be that of a row: UTF-8 without NUL.
 func (q *request) queryIsText() bool {

@@ -18,14 +18,20 @@ import (
 	"abaca/internal/backend"
 	"abaca/internal/db"
 	"abaca/internal/manager"
+	"abaca/internal/test/postgres"
 )
+
+func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 
 // A world is a server that knows what the recorded one knew. Its manager takes requests and its workers do not run,
 // so that what is asked for stays as it is right after the answer.
 type world struct {
 	*httptest.Server
 	t      testing.TB
-	file   string // of the database
+	at     string // the database
+	db     *db.DB
+	files  string // where the shares' directories would be
+	policy api.Policies
 	ids    map[string]string
 	client *http.Client
 }
@@ -33,7 +39,15 @@ type world struct {
 // newWorld makes the database that others are copies of.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, file: filepath.Join(t.TempDir(), "world.sqlite"), ids: map[string]string{}}
+	if os.Getenv("TEST_DATABASE") == "postgres" {
+		return newWorldAt(t, postgres.New(t))
+	}
+	return newWorldAt(t, filepath.Join(t.TempDir(), "world.sqlite"))
+}
+
+func newWorldAt(t testing.TB, at string) *world {
+	t.Helper()
+	w := &world{t: t, at: at, ids: map[string]string{}, policy: auth.DefaultPolicy()}
 	data, err := os.ReadFile("testdata/ids.json")
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +55,7 @@ func newWorld(t testing.TB) *world {
 	if err := json.Unmarshal(data, &w.ids); err != nil {
 		t.Fatal(err)
 	}
-	d, err := db.OpenSQLite(t.Context(), w.file) // makes the tables
+	d, err := db.Open(t.Context(), w.at) // makes the tables
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,43 +69,56 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// copy serves a copy of the world.
+// copy serves a copy of the world to the callers of the recording.
 func (w *world) copy(t testing.TB, noAuth bool) *world {
 	t.Helper()
-	c := &world{t: t, file: filepath.Join(t.TempDir(), "copy.sqlite"), ids: w.ids}
-	data, err := os.ReadFile(w.file)
+	if noAuth {
+		return w.copyFor(t, auth.None{})
+	}
+	return w.copyFor(t, personas(w.ids))
+}
+
+// copyFor serves a copy of the world to callers whom somebody tells apart.
+func (w *world) copyFor(t testing.TB, callers api.Authenticator) *world {
+	t.Helper()
+	c := &world{t: t, files: t.TempDir(), policy: w.policy, ids: w.ids}
+	if db.IsURL(w.at) {
+		c.at = postgres.Copy(t, w.at)
+		c.serve(callers)
+		return c
+	}
+	c.at = filepath.Join(t.TempDir(), "copy.sqlite")
+	data, err := os.ReadFile(w.at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(c.file, data, 0o600); err != nil {
+	if err := os.WriteFile(c.at, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.serve(noAuth)
+	c.serve(callers)
 	return c
 }
 
-func (w *world) serve(noAuth bool) {
+func (w *world) serve(callers api.Authenticator) {
 	t := w.t
 	t.Helper()
-	d, err := db.OpenSQLite(t.Context(), w.file)
+	d, err := db.Open(t.Context(), w.at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := backend.OpenDirectory(t.TempDir())
+	w.db = d
+	files, err := backend.OpenDirectory(w.files)
 	if err != nil {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	config := api.Config{
-		DB: d, Auth: personas(w.ids), Policy: auth.DefaultPolicy(), ExportHost: "127.0.0.1", Log: quiet,
+		DB: d, Auth: callers, Policy: w.policy, ExportHost: "127.0.0.1", Log: quiet,
 		Manager: manager.New(manager.Config{
 			DB: d, Backends: map[string]manager.Backend{"local": files}, DefaultBackend: "local", DefaultType: "default",
 			Protocols: []string{"NFS", "CIFS"}, DataProtocols: []string{"NFS"}, Zone: "nova", Limits: abaca.DefaultLimits,
 			Host: "worker", Log: quiet, Now: time.Now,
 		}),
-	}
-	if noAuth {
-		config.Auth = auth.None{}
 	}
 	w.Server = httptest.NewServer(api.New(config))
 	w.client = w.Server.Client()
@@ -110,7 +137,11 @@ func (w *world) serve(noAuth bool) {
 // exec writes into the database past the server, as only a test may.
 func (w *world) exec(statements string) {
 	w.t.Helper()
-	d, err := sql.Open("sqlite", w.file)
+	driver := "sqlite"
+	if db.IsURL(w.at) {
+		driver = "pgx"
+	}
+	d, err := sql.Open(driver, w.at)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -145,7 +145,7 @@ func newRestorer(src source, contents func() contentReader, hash func() contentH
 		tasks: make(chan task, workers), workers: workers,
 		uid:        uint32(unix.Geteuid()),
 		gid:        uint32(unix.Getegid()),
-		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()),
+		tempPrefix: fmt.Sprintf(".abaca-%016x-", rand.Uint64()), //nolint:gosec // G404: names need not be secret, a file that exists is not opened
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 }

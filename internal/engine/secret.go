@@ -57,7 +57,7 @@ func (k keyring) seal(plain, additional []byte) []byte {
 	out := make([]byte, 1+k.aead.NonceSize(), 1+k.aead.NonceSize()+len(plain)+k.aead.Overhead())
 	out[0] = wrapVersion
 	rand.Read(out[1:])
-	return k.aead.Seal(out, out[1:], plain, additional)
+	return k.aead.Seal(out, out[1:], plain, additional) //nolint:gosec // G407: the nonce is random, two lines above
 }
 
 func (k keyring) unseal(sealed, additional []byte) ([]byte, error) {

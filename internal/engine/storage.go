@@ -129,7 +129,7 @@ func (s *fileStorage) removeLeftovers(ctx context.Context) error {
 		if err != nil || s.now().Sub(info.ModTime()) < leftoverAge {
 			return nil // it has just become a blob, or may still do so
 		}
-		return os.Remove(path)
+		return os.Remove(path) //nolint:gosec // G122: nobody else may write into the repository
 	})
 }
 

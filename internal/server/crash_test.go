@@ -18,15 +18,17 @@ import (
 	"time"
 
 	"abaca/internal/server"
+	"abaca/internal/test/postgres"
 	"abaca/internal/test/serve"
 	"abaca/internal/test/torture"
 )
 
 // The crash test runs this test binary again as the server, which kills itself at a step.
 const (
-	crashDir  = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
-	crashStep = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
-	ahead     = "ABACA_TEST_AHEAD"      // by how much its clock is ahead
+	crashDir      = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
+	crashStep     = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+	crashDatabase = "ABACA_TEST_CRASH_DATABASE"
+	crashAhead    = "ABACA_TEST_CRASH_AHEAD" // by how much its clock is ahead
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(postgres.Main(m))
 }
 
 // serveUntilKilled prints its endpoint, then each step it comes to, a line each.
@@ -47,10 +49,11 @@ func serveUntilKilled(dir, at string) error {
 		return err
 	}
 	c.Verify.SharePerDay = 1
-	by, err := time.ParseDuration(cmp.Or(os.Getenv(ahead), "0s"))
+	by, err := time.ParseDuration(cmp.Or(os.Getenv(crashAhead), "0s"))
 	if err != nil {
 		return err
 	}
+	c.Database = server.DatabaseURL(os.Getenv(crashDatabase))
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
 		server.WithClock(func() time.Time { return time.Now().Add(by) }),
 		server.WithStep(func(_ context.Context, name string) error {
@@ -72,18 +75,19 @@ func serveUntilKilled(dir, at string) error {
 // A process is a server in a process of its own and, after a crash, its successor.
 type process struct {
 	*serve.Client
-	t     *testing.T
-	dir   string
-	ahead time.Duration // of its clock
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	steps []string      // that were come to; complete once ended is closed
-	ended chan struct{} // closed when the process has ended
+	t        *testing.T
+	dir      string
+	database server.DatabaseURL
+	ahead    time.Duration // of its clock
+	cmd      *exec.Cmd
+	stdin    io.WriteCloser
+	steps    []string      // that were come to; complete once ended is closed
+	ended    chan struct{} // closed when the process has ended
 }
 
-func start(t *testing.T, dir, at string) *process {
+func start(t *testing.T, database server.DatabaseURL, at string) *process {
 	t.Helper()
-	p := &process{t: t, dir: dir}
+	p := &process{t: t, dir: t.TempDir(), database: database}
 	t.Cleanup(p.stop)
 	p.start(at)
 	return p
@@ -107,7 +111,7 @@ func (p *process) start(at string) {
 func (p *process) tryStart(at string) bool {
 	p.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashStep+"="+at, ahead+"="+p.ahead.String())
+	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashDatabase+"="+string(p.database), crashStep+"="+at, crashAhead+"="+p.ahead.String())
 	cmd.Stderr = testLog{p.t}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -159,7 +163,7 @@ type stage struct {
 // exec and count reach the database past the server, as only a test may.
 func (s *stage) exec(t *testing.T, statement string) {
 	t.Helper()
-	database(t, s.dir, func(d *sql.DB) error {
+	database(t, s.dir, s.database, func(d *sql.DB) error {
 		_, err := d.ExecContext(t.Context(), statement)
 		return err
 	})
@@ -167,13 +171,17 @@ func (s *stage) exec(t *testing.T, statement string) {
 
 func (s *stage) count(t *testing.T, rows string) (n int) {
 	t.Helper()
-	database(t, s.dir, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
+	database(t, s.dir, s.database, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
 	return n
 }
 
-func database(t *testing.T, dir string, do func(*sql.DB) error) {
+func database(t *testing.T, dir string, url server.DatabaseURL, do func(*sql.DB) error) {
 	t.Helper()
-	d, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "abaca.db")+"?_pragma=busy_timeout(10000)")
+	driver, name := "sqlite", "file:"+filepath.Join(dir, "abaca.db")+"?_pragma=busy_timeout(10000)"
+	if url != "" {
+		driver, name = "pgx", string(url)
+	}
+	d, err := sql.Open(driver, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,9 +341,20 @@ var deeds = map[string]deed{
 }
 
 func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		killAtEachStep(t, func() server.DatabaseURL { return "" })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		killAtEachStep(t, func() server.DatabaseURL { return server.DatabaseURL(postgres.New(t)) })
+	})
+}
+
+func killAtEachStep(t *testing.T, where func() server.DatabaseURL) {
 	var all []string
 	for name, d := range deeds {
-		s := &stage{process: start(t, t.TempDir(), "")}
+		s := &stage{process: start(t, where(), "")}
 		d.before(t, s)
 		d.request(t, s)
 		d.after(t, s)
@@ -359,7 +378,7 @@ func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
 			if !ok {
 				t.Fatal("no deed comes to this step")
 			}
-			s := &stage{process: start(t, t.TempDir(), "")}
+			s := &stage{process: start(t, where(), "")}
 			d.before(t, s)
 			s.kill()
 			s.start(step)
@@ -370,13 +389,13 @@ func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
 			<-s.ended
 			s.start("")
 			d.after(t, s)
-			quotasAreTheRows(t, s)
+			quotasAreTheRows(t, s.Client)
 		})
 	}
 }
 
 // quotasAreTheRows compares what is charged with what is there.
-func quotasAreTheRows(t *testing.T, s *stage) {
+func quotasAreTheRows(t *testing.T, s *serve.Client) {
 	t.Helper()
 	charged := s.Must(200, "quota_set", "GET", "/quota-sets/admin/detail", nil)
 	for resource, list := range map[string]string{"shares": "shares", "backups": "share-backups", "snapshots": "snapshots"} {

@@ -287,7 +287,7 @@ func TestNothingAcknowledgedIsLostWheneverThePowerFails(t *testing.T) {
 	seed := seedOf(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	fs := faultfs.Mount(t)
-	s := start(t, filepath.Join(fs.Dir, "data"), "")
+	s := startOn(t, fs)
 	var tenants []*tenant
 	for i := range 3 {
 		w := &tenant{t: t, fs: fs, random: rand.New(rand.NewPCG(seed, uint64(i+1))), share: s.NewShare("docs"), kept: map[string]*keptBackup{}}

@@ -74,10 +74,19 @@ func backupIs(status string) func(*testing.T, *stage) {
 
 func backupIsGone(_ *testing.T, s *stage) { s.Must(404, "", "GET", "/share-backups/"+s.backup, nil) }
 
+// startOn starts a server on a file system that forgets.
+func startOn(t *testing.T, fs *faultfs.FS) *process {
+	t.Helper()
+	p := &process{t: t, dir: filepath.Join(fs.Dir, "data")}
+	t.Cleanup(p.stop)
+	p.start("")
+	return p
+}
+
 // prepare starts a server on a file system that forgets, and does what has to be there before a deed. The share's users have synced
 // their files.
 func prepare(t *testing.T, fs *faultfs.FS, d deed) *stage {
-	s := &stage{process: start(t, filepath.Join(fs.Dir, "data"), "")}
+	s := &stage{process: startOn(t, fs)}
 	d.before(t, s)
 	if err := fs.Sync(filepath.Join(s.dir, "shares")); err != nil {
 		t.Fatal(err)
