@@ -104,7 +104,7 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				deeds[name].request(t, s)
 				s.powerless(fs, loss, seed)
 				deeds[name].after(t, s)
-				quotasAreTheRows(t, s)
+				quotasAreTheRows(t, s.Client)
 			})
 			t.Run(name+", cut after its end, losing "+loss.String(), func(t *testing.T) {
 				fs := faultfs.Mount(t)
@@ -113,7 +113,7 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				promise.ended(t, s)
 				s.powerless(fs, loss, seed)
 				promise.holds(t, s)
-				quotasAreTheRows(t, s)
+				quotasAreTheRows(t, s.Client)
 			})
 		}
 	}
