@@ -88,11 +88,11 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 		return err
 	}
 	defer release()
-	unlock, err := r.lockID(ctx, id) // a Save that is still ending would bring it back
+	turn, err := r.takeTurn(ctx, id) // a Save that is still ending would bring it back
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer turn.end()
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}

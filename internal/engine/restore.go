@@ -120,6 +120,7 @@ type restorer struct {
 	links    *linkGroups
 	tally    tally
 	meter    *meter
+	halted   func() error // why nothing may be written any more; checked before each change, since calls may take for ever
 	syncEach bool         // see syncFile
 	clearing bool         // only remove what is extra or will be replaced
 	removed  atomic.Int64 // entries
@@ -140,7 +141,7 @@ type restorer struct {
 func newRestorer(src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
+		source: src, contents: contents, hash: hash, halted: func() error { return nil }, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
 		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		uid:        uint32(unix.Geteuid()),
@@ -174,6 +175,8 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	}
 	defer r.abandon()
 
+	outer := ctx
+	r.halted = func() error { return context.Cause(outer) }
 	group, ctx := errgroup.WithContext(ctx)
 	for range r.workers {
 		group.Go(func() error { return r.work(ctx) })
@@ -194,6 +197,9 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	}
 	if n := top.unfinished.Load(); n != 0 {
 		return fmt.Errorf("%d entries of the root were left unfinished", n) // a mistake in this package, not to be hidden
+	}
+	if err := r.halted(); err != nil {
+		return err
 	}
 	if err := syncWhole(own); err != nil {
 		return err
