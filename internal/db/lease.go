@@ -86,25 +86,49 @@ func (tx *Tx) MoveShare(ctx context.Context, id abaca.ShareID, from []abaca.Stat
 	return n == 1, nil
 }
 
-// Claim takes the longest waiting work of one of these operations and leases it to owner. ok is false where none waits.
-func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, now, until time.Time) (job Job, ok bool, err error) {
+// shareOf is where the row of an operation's subject names the share whose files the work is about; the operations that it lacks touch none.
+var shareOf = map[string]string{
+	abaca.CreateBackup.Name: "share_id", abaca.RestoreBackup.Name: "target_share_id", abaca.CreateSnapshot.Name: "share_id",
+	abaca.CreateShare.Name: "id", abaca.ManageShare.Name: "id", abaca.DeleteShare.Name: "id",
+}
+
+// notOn returns a predicate for work that is not about shares of these back ends, with parameters numbered from n, and the parameters.
+func notOn(n int, backends []string, op abaca.Operation) (string, []any) {
+	column, touches := shareOf[op.Name]
+	if !touches || len(backends) == 0 {
+		return "", nil
+	}
+	var marks []string
+	var args []any
+	for i, b := range backends {
+		marks = append(marks, "$"+strconv.Itoa(n+i))
+		args = append(args, b)
+	}
+	return " AND " + column + " NOT IN (SELECT id FROM shares WHERE backend IN (" + strings.Join(marks, ", ") + "))", args
+}
+
+// Claim takes the longest waiting work of one of these operations and leases it to owner, but none on shares of the back ends that are excepted.
+// ok is false where none waits.
+func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, now, until time.Time, except ...string) (job Job, ok bool, err error) {
 	for _, op := range ops {
 		// A plain read first: workers look often and find nothing, and that must not take the write lock.
 		var waiting bool
-		err := db.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[op.Kind]+` WHERE status = $1 AND lease_until <= $2)`,
-			op.Subject.During, micros(now)).Scan(&waiting)
+		where, args := notOn(3, except, op)
+		err := db.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[op.Kind]+` WHERE status = $1 AND lease_until <= $2`+where+`)`,
+			append([]any{op.Subject.During, micros(now)}, args...)...).Scan(&waiting)
 		if err != nil {
 			return Job{}, false, fmt.Errorf("look for work: %w", err)
 		}
 		if !waiting {
 			continue
 		}
+		where, args = notOn(5, except, op)
 		jobs, err := all(ctx, querier{db.write}, func(s scanner) (Job, error) {
 			j := Job{Operation: op}
 			return j, s.Scan(&j.ID, &j.Attempt, &j.Tries)
 		}, `UPDATE `+tableOf[op.Kind]+` SET lease_until = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
-			WHERE id = (SELECT id FROM `+tableOf[op.Kind]+` WHERE status = $3 AND lease_until <= $4 ORDER BY lease_until, id LIMIT 1`+db.unclaimed+`)
-			RETURNING id, attempt, tries`, micros(until), owner, op.Subject.During, micros(now))
+			WHERE id = (SELECT id FROM `+tableOf[op.Kind]+` WHERE status = $3 AND lease_until <= $4`+where+` ORDER BY lease_until, id LIMIT 1`+db.unclaimed+`)
+			RETURNING id, attempt, tries`, append([]any{micros(until), owner, op.Subject.During, micros(now)}, args...)...)
 		if err != nil {
 			return Job{}, false, fmt.Errorf("claim work: %w", err)
 		}

@@ -44,7 +44,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	return &Visit{
 		Manager: manager.New(manager.Config{DB: d, Engine: e, Lease: c.Workers.Lease, Log: log, Now: time.Now}),
 		DB:      d,
-		close:   func() error { return errors.Join(closer(e)(), d.Close()) },
+		close:   func() error { return errors.Join(closer(e, log)(), d.Close()) },
 	}, nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +36,8 @@ type FS struct {
 	syncs     int64         // how many were asked for
 	last      int64         // the sync at which the power fails; 0 for none
 	failed    chan struct{} // closed when it has failed there
+	changed   int64         // how often anything was
+	hangs     []*Hang
 }
 
 // An Option changes what an FS is like.
@@ -223,11 +224,9 @@ func (f *FS) Sync(path string) error {
 	if f.cut {
 		return unix.EIO
 	}
-	n := f.nodes[fuse.FUSE_ROOT_ID]
-	for name := range strings.SplitSeq(strings.TrimPrefix(path, f.Dir+"/"), "/") {
-		if n = n.names[name]; n == nil {
-			return unix.ENOENT
-		}
+	n := f.find(path)
+	if n == nil {
+		return unix.ENOENT
 	}
 	f.syncBelow(n)
 	return nil

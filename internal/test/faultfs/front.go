@@ -17,36 +17,26 @@ type front struct {
 
 const remembered = time.Hour
 
-// enter locks the file system and finds a node; leave must follow unless the status is another than OK.
-func (b *front) enter(id uint64) (*node, fuse.Status) {
+// with does something to a node, unless the operation is to hang.
+func (b *front) with(cancel <-chan struct{}, op string, id uint64, do func(*node) fuse.Status) fuse.Status {
+	if status := b.fs.hang(cancel, op, id); !status.Ok() {
+		return status
+	}
 	b.fs.mu.Lock()
+	defer b.fs.mu.Unlock()
 	n := b.fs.nodes[id]
 	switch {
 	case b.fs.cut:
-		b.fs.mu.Unlock()
-		return nil, fuse.EIO
+		return fuse.EIO
 	case n == nil:
-		b.fs.mu.Unlock()
-		return nil, fuse.Status(syscall.ESTALE)
+		return fuse.Status(syscall.ESTALE)
 	}
-	return n, fuse.OK
-}
-
-func (b *front) leave() { b.fs.mu.Unlock() }
-
-// with does something to a node.
-func (b *front) with(id uint64, do func(*node) fuse.Status) fuse.Status {
-	n, status := b.enter(id)
-	if !status.Ok() {
-		return status
-	}
-	defer b.leave()
 	return do(n)
 }
 
 // within does something in a directory.
-func (b *front) within(id uint64, do func(dir *node) fuse.Status) fuse.Status {
-	return b.with(id, func(n *node) fuse.Status {
+func (b *front) within(cancel <-chan struct{}, op string, id uint64, do func(dir *node) fuse.Status) fuse.Status {
+	return b.with(cancel, op, id, func(n *node) fuse.Status {
 		if !n.isDir() {
 			return fuse.ENOTDIR
 		}
@@ -79,8 +69,8 @@ func (n *node) entry(out *fuse.EntryOut) fuse.Status {
 	return fuse.OK
 }
 
-func (b *front) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	return b.within(h.NodeId, func(dir *node) fuse.Status {
+func (b *front) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	return b.within(cancel, "Lookup", h.NodeId, func(dir *node) fuse.Status {
 		if n := dir.names[name]; n != nil {
 			return n.entry(out)
 		}
@@ -90,25 +80,25 @@ func (b *front) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 
 func (b *front) Forget(uint64, uint64) {}
 
-func (b *front) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	return b.with(in.NodeId, func(n *node) fuse.Status {
+func (b *front) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	return b.with(cancel, "GetAttr", in.NodeId, func(n *node) fuse.Status {
 		n.attr(&out.Attr)
 		return fuse.OK
 	})
 }
 
-func (b *front) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	return b.with(in.NodeId, func(n *node) fuse.Status {
+func (b *front) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	return b.with(cancel, "SetAttr", in.NodeId, func(n *node) fuse.Status {
 		if size, ok := in.GetSize(); ok {
-			n.change(change{content: true, do: func(s *state) { s.resize(int64(size)) }})
+			b.fs.change(n, change{content: true, do: func(s *state) { s.resize(int64(size)) }})
 		}
 		if mode, ok := in.GetMode(); ok {
-			n.change(change{do: func(s *state) { s.mode = s.mode&syscall.S_IFMT | mode&0o7777 }})
+			b.fs.change(n, change{do: func(s *state) { s.mode = s.mode&syscall.S_IFMT | mode&0o7777 }})
 		}
 		uid, changeUser := in.GetUID()
 		gid, changeGroup := in.GetGID()
 		if changeUser || changeGroup {
-			n.change(change{do: func(s *state) {
+			b.fs.change(n, change{do: func(s *state) {
 				if changeUser {
 					s.uid = uid
 				}
@@ -118,7 +108,7 @@ func (b *front) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 			}})
 		}
 		if t, ok := in.GetMTime(); ok {
-			n.change(change{do: func(s *state) { s.mtime = t }})
+			b.fs.change(n, change{do: func(s *state) { s.mtime = t }})
 		}
 		n.attr(&out.Attr)
 		return fuse.OK
@@ -126,8 +116,8 @@ func (b *front) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 }
 
 // make puts a new node into a directory.
-func (b *front) make(h *fuse.InHeader, name string, mode uint32, out *fuse.EntryOut, dress func(*node)) fuse.Status {
-	return b.within(h.NodeId, func(dir *node) fuse.Status {
+func (b *front) make(cancel <-chan struct{}, op string, h *fuse.InHeader, name string, mode uint32, out *fuse.EntryOut, dress func(*node)) fuse.Status {
+	return b.within(cancel, op, h.NodeId, func(dir *node) fuse.Status {
 		if dir.names[name] != nil {
 			return fuse.Status(syscall.EEXIST)
 		}
@@ -141,37 +131,37 @@ func (b *front) make(h *fuse.InHeader, name string, mode uint32, out *fuse.Entry
 	})
 }
 
-func (b *front) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	return b.make(&in.InHeader, name, in.Mode, out, func(n *node) {
+func (b *front) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	return b.make(cancel, "Mknod", &in.InHeader, name, in.Mode, out, func(n *node) {
 		n.now.rdev, n.durable.rdev = in.Rdev, in.Rdev
 	})
 }
 
-func (b *front) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return b.make(&in.InHeader, name, fuse.S_IFDIR|in.Mode, out, nil)
+func (b *front) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	return b.make(cancel, "Mkdir", &in.InHeader, name, fuse.S_IFDIR|in.Mode, out, nil)
 }
 
-func (b *front) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return b.make(h, name, fuse.S_IFLNK|0o777, out, func(n *node) {
+func (b *front) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	return b.make(cancel, "Symlink", h, name, fuse.S_IFLNK|0o777, out, func(n *node) {
 		n.now.data, n.durable.data = []byte(target), []byte(target)
 	})
 }
 
-func (b *front) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+func (b *front) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
-	return b.make(&in.InHeader, name, fuse.S_IFREG|in.Mode&0o7777, &out.EntryOut, nil)
+	return b.make(cancel, "Create", &in.InHeader, name, fuse.S_IFREG|in.Mode&0o7777, &out.EntryOut, nil)
 }
 
-func (b *front) Readlink(_ <-chan struct{}, h *fuse.InHeader) (target []byte, _ fuse.Status) {
-	status := b.with(h.NodeId, func(n *node) fuse.Status {
+func (b *front) Readlink(cancel <-chan struct{}, h *fuse.InHeader) (target []byte, _ fuse.Status) {
+	status := b.with(cancel, "Readlink", h.NodeId, func(n *node) fuse.Status {
 		target = n.now.data
 		return fuse.OK
 	})
 	return target, status
 }
 
-func (b *front) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	return b.within(in.NodeId, func(dir *node) fuse.Status {
+func (b *front) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	return b.within(cancel, "Link", in.NodeId, func(dir *node) fuse.Status {
 		n := b.fs.nodes[in.Oldnodeid]
 		if n == nil || dir.names[name] != nil {
 			return fuse.Status(syscall.EEXIST)
@@ -183,8 +173,8 @@ func (b *front) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	})
 }
 
-func (b *front) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return b.within(h.NodeId, func(dir *node) fuse.Status {
+func (b *front) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	return b.within(cancel, "Unlink", h.NodeId, func(dir *node) fuse.Status {
 		n := dir.names[name]
 		switch {
 		case n == nil:
@@ -199,8 +189,8 @@ func (b *front) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.St
 	})
 }
 
-func (b *front) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return b.within(h.NodeId, func(dir *node) fuse.Status {
+func (b *front) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	return b.within(cancel, "Rmdir", h.NodeId, func(dir *node) fuse.Status {
 		n := dir.names[name]
 		switch {
 		case n == nil:
@@ -221,8 +211,8 @@ const (
 	renameExchange  = 2
 )
 
-func (b *front) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
-	return b.within(in.NodeId, func(from *node) fuse.Status {
+func (b *front) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	return b.within(cancel, "Rename", in.NodeId, func(from *node) fuse.Status {
 		to := b.fs.nodes[in.Newdir]
 		if to == nil || !to.isDir() {
 			return fuse.ENOTDIR
@@ -254,8 +244,8 @@ func (b *front) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName st
 	})
 }
 
-func (b *front) StatFs(_ <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	return b.with(h.NodeId, func(*node) fuse.Status {
+func (b *front) StatFs(cancel <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	return b.with(cancel, "StatFs", h.NodeId, func(*node) fuse.Status {
 		*out = fuse.StatfsOut{Blocks: 1 << 24, Bfree: 1 << 23, Bavail: 1 << 23, Files: 1 << 20, Ffree: 1 << 19, Bsize: 4096, Frsize: 4096, NameLen: 255}
 		return fuse.OK
 	})

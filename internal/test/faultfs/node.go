@@ -93,7 +93,8 @@ func (n *node) is(kind uint32) bool { return n.now.mode&syscall.S_IFMT == kind }
 func (n *node) isDir() bool         { return n.is(fuse.S_IFDIR) }
 
 // change makes a change that is not durable. What cannot be opened cannot be synced either, so that its attributes are as durable as its name.
-func (n *node) change(c change) {
+func (f *FS) change(n *node, c change) {
+	f.changed++
 	c.on(&n.now)
 	n.now.ctime = now()
 	if c.content {
@@ -160,6 +161,7 @@ type naming struct {
 }
 
 func (f *FS) move(m move) {
+	f.changed++
 	for _, c := range m {
 		if c.to == nil {
 			delete(c.dir.names, c.name)
