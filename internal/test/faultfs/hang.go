@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -18,7 +19,11 @@ type Hang struct {
 	Met           chan struct{} // closed when an operation hangs
 	over          chan struct{}
 	End           func() // has all go on
+	caught        atomic.Int64
 }
+
+// Caught counts the operations that have hung so far.
+func (h *Hang) Caught() int64 { return h.caught.Load() }
 
 // HangUp has operations below a path of the file system hang, the whole of it included where that is Dir, as on a server that has stopped answering: those of
 // these names, which are FUSE's (Lookup, Open, Read, Write, ReadDir, StatFs, …), all of them where there are none. No signal ends such a call.
@@ -70,6 +75,7 @@ func (f *FS) hang(cancel <-chan struct{}, op string, id uint64) fuse.Status {
 			continue
 		default:
 		}
+		h.caught.Add(1)
 		h.met()
 		interrupted := cancel
 		if !h.interruptible {
