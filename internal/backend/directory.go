@@ -73,8 +73,8 @@ func (d *Directory) Create(_ context.Context, share string) error {
 	if err != nil {
 		return fmt.Errorf("make share directory: %w", err)
 	}
-	// The umask has had its say in Mkdir; the entry must be durable before the share is called available.
-	err = errors.Join(posix.Chmod(fd, 0o777), posix.Close(fd), d.root.Sync())
+	// The umask has had its say in Mkdir; the mode and the entry must be durable before the share is called available.
+	err = errors.Join(posix.Chmod(fd, 0o777), unix.Fsync(fd), posix.Close(fd), d.root.Sync())
 	if err != nil {
 		return fmt.Errorf("make share directory: %w", err)
 	}

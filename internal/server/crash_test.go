@@ -27,6 +27,7 @@ import (
 const (
 	crashDir      = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
 	crashStep     = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+	crashKey      = "ABACA_TEST_CRASH_KEY"  // its key file; empty for the default
 	crashDatabase = "ABACA_TEST_CRASH_DATABASE"
 	crashAhead    = "ABACA_TEST_CRASH_AHEAD" // by how much its clock is ahead
 )
@@ -54,6 +55,7 @@ func serveUntilKilled(dir, at string) error {
 		return err
 	}
 	c.Database = server.DatabaseURL(os.Getenv(crashDatabase))
+	c.MasterKeyFile = cmp.Or(os.Getenv(crashKey), c.MasterKeyFile)
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
 		server.WithClock(func() time.Time { return time.Now().Add(by) }),
 		server.WithStep(func(_ context.Context, name string) error {

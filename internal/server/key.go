@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"abaca/internal/posix"
 )
 
@@ -42,7 +44,26 @@ func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.MasterKeyFile, err)
 	}
+	if !dataExists {
+		if err := settleKey(c.MasterKeyFile); err != nil {
+			return nil, fmt.Errorf("master key: %w", err)
+		}
+	}
 	return key, nil
+}
+
+// settleKey makes a key durable that somebody else has put there, such as a start that was killed, before anything is encrypted with it. Where this
+// process may not do so, it was an operator's to do.
+func settleKey(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Sync(), f.Close())
+	if derr := posix.SyncDir(filepath.Dir(path)); !errors.Is(derr, fs.ErrPermission) && !errors.Is(derr, unix.EINVAL) && !errors.Is(derr, unix.EROFS) {
+		err = errors.Join(err, derr)
+	}
+	return err
 }
 
 // makeKey writes a new key so that after a power loss there is all of it or nothing.

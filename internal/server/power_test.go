@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,28 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A start that was killed, or an operator, has made the key and synced nothing.
+func TestAMasterKeyThatNobodySyncedIsDurableBeforeItIsUsed(t *testing.T) {
+	fs := faultfs.Mount(t)
+	keys := filepath.Join(fs.Dir, "keys")
+	if err := os.Mkdir(keys, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Sync(fs.Dir); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(keys, "master.key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(crashKey, key)
+	s := &stage{process: startOn(t, fs)}
+	s.share = s.NewShare("docs")
+	s.backup = s.NewBackup(s.share)
+	s.powerless(fs, faultfs.All, 1)
+	s.Restore(s.backup)
 }
 
 func TestAPowerCutAtAnySyncOfTheFirstStartLeavesNothingBehind(t *testing.T) {

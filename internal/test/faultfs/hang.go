@@ -12,7 +12,7 @@ import (
 
 // A Hang has operations wait until it is over.
 type Hang struct {
-	below         *node // nil for everywhere
+	below         *node
 	ops           []string
 	interruptible bool
 	met           func()        // closes Met
@@ -39,10 +39,8 @@ func (f *FS) hangUp(path string, interruptible bool, ops []string) *Hang {
 	h.End = sync.OnceFunc(func() { close(h.over) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if path != f.Dir {
-		if h.below = f.find(path); h.below == nil {
-			f.t.Fatalf("%s is not there", path)
-		}
+	if h.below = f.find(path); h.below == nil {
+		f.t.Fatalf("%s is not there", path)
 	}
 	f.hangs = append(f.hangs, h)
 	f.t.Cleanup(h.End) // before it is unmounted, which hangs otherwise
@@ -52,7 +50,10 @@ func (f *FS) hangUp(path string, interruptible bool, ops []string) *Hang {
 // find returns the node at a path, nil for none.
 func (f *FS) find(path string) *node {
 	n := f.nodes[fuse.FUSE_ROOT_ID]
-	for name := range strings.SplitSeq(strings.TrimPrefix(path, f.Dir+"/"), "/") {
+	for name := range strings.SplitSeq(strings.TrimPrefix(path, f.Dir), "/") {
+		if name == "" {
+			continue
+		}
 		if n = n.names[name]; n == nil {
 			return nil
 		}
@@ -66,7 +67,7 @@ func (f *FS) hang(cancel <-chan struct{}, op string, id uint64) fuse.Status {
 	hangs := slices.Clone(f.hangs)
 	n := f.nodes[id]
 	hangs = slices.DeleteFunc(hangs, func(h *Hang) bool {
-		return len(h.ops) > 0 && !slices.Contains(h.ops, op) || h.below != nil && !h.below.holds(n)
+		return len(h.ops) > 0 && !slices.Contains(h.ops, op) || !h.below.holds(n)
 	})
 	f.mu.Unlock()
 	for _, h := range hangs {
