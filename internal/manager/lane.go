@@ -19,10 +19,11 @@ import (
 // So a lane has 2n goroutines at most, and n dead jobs cost it nothing but their memory.
 type lane struct {
 	*Manager
-	ops   []abaca.Operation
-	n     int
-	wake  <-chan struct{}
-	ended chan struct{} // a job has; holds one
+	ops        []abaca.Operation
+	n          int
+	perProject int // of the n; 0 for any number
+	wake       <-chan struct{}
+	ended      chan struct{} // a job has; holds one
 
 	mu    sync.Mutex
 	tasks map[*task]struct{}
@@ -44,8 +45,8 @@ func (t *task) report(p abaca.Progress, now time.Time) {
 	}
 }
 
-func (m *Manager) newLane(ops []abaca.Operation, n int, wake <-chan struct{}) *lane {
-	return &lane{Manager: m, ops: ops, n: n, wake: wake, ended: make(chan struct{}, 1), tasks: map[*task]struct{}{}}
+func (m *Manager) newLane(ops []abaca.Operation, n, perProject int, wake <-chan struct{}) *lane {
+	return &lane{Manager: m, ops: ops, n: n, perProject: perProject, wake: wake, ended: make(chan struct{}, 1), tasks: map[*task]struct{}{}}
 }
 
 // run works until ctx ends, and then gives what is under way m.Grace to stop.
@@ -70,14 +71,16 @@ func (l *lane) run(ctx context.Context) {
 // claim takes up a job, if there is one whose share's back end answers.
 func (l *lane) claim(ctx context.Context) bool {
 	now := l.now()
-	job, ok, err := l.DB.Claim(ctx, l.ops, l.Host, now, now.Add(l.Lease), l.silentBackends()...)
+	worker := db.Worker{Name: l.Host, PerProject: l.perProject, Unreachable: l.silentBackends()}
+	job, ok, err := l.DB.Claim(ctx, l.ops, worker, now, now.Add(l.Lease))
 	if err != nil && ctx.Err() == nil {
 		l.Log.Error("looking for work", "error", err)
 	}
 	if !ok {
 		return false
 	}
-	t := &task{job: job, log: l.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt)}
+	t := &task{job: job, log: l.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt,
+		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User)}
 	t.moved.Store(now.UnixMicro())
 	l.mu.Lock()
 	l.tasks[t] = struct{}{}

@@ -27,21 +27,21 @@ type work interface {
 func (m *Manager) workOf(job db.Job) work {
 	switch job.Operation.Name {
 	case abaca.CreateBackup.Name:
-		return &createBackup{Manager: m, id: abaca.BackupID(job.ID)}
+		return &createBackup{Manager: m, id: abaca.BackupID(job.ID), job: job}
 	case abaca.RestoreBackup.Name:
-		return &restoreBackup{Manager: m, id: abaca.BackupID(job.ID)}
+		return &restoreBackup{Manager: m, id: abaca.BackupID(job.ID), job: job}
 	case abaca.DeleteBackup.Name:
-		return &deleteBackup{Manager: m, id: abaca.BackupID(job.ID)}
+		return &deleteBackup{Manager: m, id: abaca.BackupID(job.ID), job: job}
 	case abaca.CreateShare.Name:
-		return &createShare{Manager: m, id: abaca.ShareID(job.ID)}
+		return &createShare{Manager: m, id: abaca.ShareID(job.ID), job: job}
 	case abaca.ManageShare.Name:
-		return &manageShare{Manager: m, id: abaca.ShareID(job.ID)}
+		return &manageShare{Manager: m, id: abaca.ShareID(job.ID), job: job}
 	case abaca.DeleteShare.Name:
-		return &deleteShare{Manager: m, id: abaca.ShareID(job.ID)}
+		return &deleteShare{Manager: m, id: abaca.ShareID(job.ID), job: job}
 	case abaca.CreateSnapshot.Name:
-		return &createSnapshot{Manager: m, id: abaca.SnapshotID(job.ID)}
+		return &createSnapshot{Manager: m, id: abaca.SnapshotID(job.ID), job: job}
 	case abaca.DeleteSnapshot.Name:
-		return &deleteSnapshot{Manager: m, id: abaca.SnapshotID(job.ID)}
+		return &deleteSnapshot{Manager: m, id: abaca.SnapshotID(job.ID), job: job}
 	}
 	panic("no work for operation " + job.Operation.Name)
 }
@@ -68,8 +68,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	lanes.Go(func() error {
 		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.Warn("the database has gone away", "error", err) })
 	})
-	lanes.Go(func() error { m.newLane(heavy, m.Heavy, m.wakes[0]).run(ctx); return nil })
-	lanes.Go(func() error { m.newLane(light, m.Light, m.wakes[1]).run(ctx); return nil })
+	lanes.Go(func() error { m.newLane(heavy, m.Heavy, m.HeavyPerProject, m.wakes[0]).run(ctx); return nil })
+	lanes.Go(func() error { m.newLane(light, m.Light, 0, m.wakes[1]).run(ctx); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
 	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
 	return lanes.Wait()
@@ -91,9 +91,17 @@ func (m *Manager) run(ctx context.Context, t *task) {
 		log.Warn("the work is no longer ours", "error", err)
 		return
 	}
-	if werr := m.endAfterOutage(after, func() error { return m.end(after, log, job, w, err, ctx.Err() != nil) }); werr != nil {
+	var outcome string
+	werr := m.endAfterOutage(after, func() (werr error) {
+		outcome, werr = m.end(after, log, job, w, err, ctx.Err() != nil)
+		return werr
+	})
+	if werr != nil {
 		log.Error("writing the end of the work; it will be done again", "error", werr)
 		return
+	}
+	if outcome != "" {
+		m.auditEnd(job, outcome, began)
 	}
 	log.Debug("ended", "took", m.now().Sub(began), "error", err)
 	m.wake()
@@ -204,11 +212,11 @@ func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 }
 
-// end writes how a job ended: done, to be tried again, or failed.
-func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) error {
+// end writes how a job ended: done, to be tried again, or failed. The outcome is empty where it is not over.
+func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
 	now := m.now()
 	if err == nil {
-		return m.DB.Transact(ctx, func(tx *db.Tx) error {
+		return abaca.OutcomeDone, m.DB.Transact(ctx, func(tx *db.Tx) error {
 			if err := w.done(ctx, tx); err != nil {
 				return err
 			}
@@ -217,19 +225,19 @@ func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work,
 	}
 	if stopping {
 		log.Info("interrupted; the work goes on when a worker takes it up")
-		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
 	}
 	if abaca.FaultOf(err) == abaca.Unavailable {
 		log.Warn("what the work needs does not answer; it goes on when a worker takes it up", "error", err, "in", m.Backoff)
-		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(m.Backoff), true, err.Error()) })
+		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(m.Backoff), true, err.Error()) })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
 		pause := m.Backoff << (job.Tries - 1)
 		log.Warn("failed; it will be tried again", "error", err, "in", pause)
-		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
+		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
 	}
 	log.Error("failed", "error", err)
-	return m.DB.Transact(ctx, func(tx *db.Tx) error {
+	return abaca.OutcomeFailed, m.DB.Transact(ctx, func(tx *db.Tx) error {
 		if err := w.failed(ctx, tx, forTenant(err)); err != nil {
 			return err
 		}

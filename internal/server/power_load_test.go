@@ -63,8 +63,8 @@ func request(url, method, path string, body any) (status int, answer object) {
 	return resp.StatusCode, answer
 }
 
-// rest waits until a resource is at rest, and returns its status; "gone" where it is not there, empty where the server does not say.
-func rest(url, path, key string, failed <-chan struct{}) string {
+// restOf waits until a resource is at rest, and returns its status; "gone" where it is not there, empty where the server does not say.
+func restOf(url, path, key string, failed <-chan struct{}) string {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -152,8 +152,8 @@ func (w *tenant) backUp(url string, failed <-chan struct{}) {
 	}
 	id := answer["share_backup"].(object)["id"].(string)
 	w.kept[id] = &keptBackup{files: w.files}
-	w.is("available", rest(url, "/share-backups/"+id, "share_backup", failed), id)
-	rest(url, "/shares/"+w.share, "share", failed)
+	w.is("available", restOf(url, "/share-backups/"+id, "share_backup", failed), id)
+	restOf(url, "/shares/"+w.share, "share", failed)
 }
 
 // accepted reports whether a request was accepted. None of a tenant's is refused but by a server that is losing its power.
@@ -185,7 +185,7 @@ func (w *tenant) restore(url, id string, failed <-chan struct{}) {
 	}
 	w.files = nil
 	status, answer := request(url, "POST", "/share-backups/"+id+"/action", object{"restore": nil})
-	if w.accepted(status, answer, failed) && w.is("available", rest(url, "/share-backups/"+id, "share_backup", failed), id) && rest(url, "/shares/"+w.share, "share", failed) == "available" {
+	if w.accepted(status, answer, failed) && w.is("available", restOf(url, "/share-backups/"+id, "share_backup", failed), id) && restOf(url, "/shares/"+w.share, "share", failed) == "available" {
 		w.files = b.files
 	}
 }
@@ -197,7 +197,7 @@ func (w *tenant) delete(url, id string, failed <-chan struct{}) {
 		return
 	}
 	b.accepted = true
-	if w.is("gone", rest(url, "/share-backups/"+id, "share_backup", failed), id) {
+	if w.is("gone", restOf(url, "/share-backups/"+id, "share_backup", failed), id) {
 		delete(w.kept, id)
 	}
 }
@@ -224,7 +224,7 @@ func (w *tenant) check(s *process) {
 		case !there[id]:
 			w.t.Errorf("backup %s is lost", id)
 		case b.deleting:
-			if rest(s.URL, "/share-backups/"+id, "share_backup", nil) == "gone" {
+			if restOf(s.URL, "/share-backups/"+id, "share_backup", nil) == "gone" {
 				delete(w.kept, id)
 				continue
 			}
@@ -236,7 +236,7 @@ func (w *tenant) check(s *process) {
 		delete(there, id)
 	}
 	for id := range there { // nobody has been told of these
-		if got := rest(s.URL, "/share-backups/"+id, "share_backup", nil); got == "available" && w.files != nil {
+		if got := restOf(s.URL, "/share-backups/"+id, "share_backup", nil); got == "available" && w.files != nil {
 			w.kept[id] = &keptBackup{files: w.files}
 		} else {
 			w.t.Errorf("backup %s, which was gone or never acknowledged, is %s", id, got)
