@@ -105,7 +105,7 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				deeds[name].request(t, s)
 				s.powerless(fs, loss, seed)
 				deeds[name].after(t, s)
-				quotasAreTheRows(t, s.Client)
+				quotasAreTheRows(t, s.dir, s.database)
 			})
 			t.Run(name+", cut after its end, losing "+loss.String(), func(t *testing.T) {
 				fs := faultfs.Mount(t)
@@ -114,7 +114,7 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				promise.ended(t, s)
 				s.powerless(fs, loss, seed)
 				promise.holds(t, s)
-				quotasAreTheRows(t, s.Client)
+				quotasAreTheRows(t, s.dir, s.database)
 			})
 		}
 	}
