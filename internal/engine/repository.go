@@ -64,7 +64,7 @@ type repository struct {
 	log     *slog.Logger
 	now     func() time.Time
 	damage  damageNotes
-	saving  sync.Map // id → chan struct{}, closed when nobody saves under that id any more
+	saving  sync.Map // id → *turn
 }
 
 // plain are the bytes of a project id that may stand in a directory's name as they are.
