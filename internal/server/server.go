@@ -142,7 +142,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 
 func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error) {
 	e, err := engine.New(engine.Config{
-		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, HoldKeys: c.holdKeys, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
