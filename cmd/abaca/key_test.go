@@ -11,7 +11,9 @@ func TestTheMasterKeyIsExportedToAFileOfItsOwn(t *testing.T) {
 	h := withBackups(t)
 	data := []string{"--data-dir", h.Config.DataDir}
 	safe := filepath.Join(t.TempDir(), "safe.key")
-	key := func(args ...string) (string, string, error) { return h.run(t.Context(), append(append([]string{"key"}, args...), data...)...) }
+	key := func(args ...string) (string, string, error) {
+		return h.run(t.Context(), append(append([]string{"key"}, args...), data...)...)
+	}
 	out, stderr, err := key("export")
 	if exitCode(err) != 2 || out != "" || !strings.Contains(err.Error(), "no terminal") {
 		t.Errorf("to no terminal: %q, %v", out, err)

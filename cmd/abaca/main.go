@@ -29,5 +29,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newVerifyCommand(), newKeyCommand(), newUserCommand(), newShareCommand(), newBackupCommand())
+	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newMigrateCommand(), newVerifyCommand(), newKeyCommand(), newProjectCommand(), newRecoverCommand(), newUserCommand(),
+		newShareCommand(), newBackupCommand())
 }

@@ -85,6 +85,16 @@ func (r reader) Projects(ctx context.Context) ([]abaca.ProjectID, error) {
 		`SELECT project_id FROM share_backups UNION SELECT project_id FROM share_snapshots UNION SELECT project_id FROM quota_usages ORDER BY 1`)
 }
 
+// HasBackups reports whether anything may have been saved: whether there are, or have been, backups or snapshots.
+func (r reader) HasBackups(ctx context.Context) (has bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM share_backups) OR EXISTS (SELECT 1 FROM share_snapshots)
+		OR EXISTS (SELECT 1 FROM verification_rounds)`).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("look for backups: %w", err)
+	}
+	return has, nil
+}
+
 // InsertBackup adds a backup whose creation is waiting for a worker.
 func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup) error {
 	_, err := tx.exec(ctx, `INSERT INTO share_backups (id, project_id, user_id, share_id, size, display_name, display_description,
@@ -95,12 +105,13 @@ func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup) error {
 	if err != nil {
 		return fmt.Errorf("add share backup: %w", err)
 	}
-	return nil
+	return tx.offerWork(ctx)
 }
 
 // UpdateBackup writes the name and description of b, and when.
 func (tx *Tx) UpdateBackup(ctx context.Context, b abaca.Backup) error {
-	_, err := tx.exec(ctx, `UPDATE share_backups SET display_name = $2, display_description = $3, updated_at = $4 WHERE id = $1`,
+	_, err := tx.exec(ctx, `UPDATE share_backups SET display_name = $2, display_description = $3, updated_at = $4, changes = changes + 1
+		WHERE id = $1`,
 		b.ID, b.Name, b.Description, micros(b.UpdatedAt))
 	if err != nil {
 		return fmt.Errorf("update share backup: %w", err)

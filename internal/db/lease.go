@@ -61,7 +61,18 @@ func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id string, now time
 	if err != nil {
 		return false, fmt.Errorf("begin %s: %w", op.Name, err)
 	}
-	return n == 1, nil
+	return n == 1, tx.offerWork(ctx)
+}
+
+// offerWork tells the workers of other processes to look for work as soon as it is there, see Attend.
+func (tx *Tx) offerWork(ctx context.Context) error {
+	if tx.offer == "" {
+		return nil
+	}
+	if _, err := tx.exec(ctx, tx.offer); err != nil {
+		return fmt.Errorf("offer work: %w", err)
+	}
+	return nil
 }
 
 // MoveShare moves the share that an operation on something else needs; the verdict is as Begin's.
@@ -80,7 +91,7 @@ func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, no
 	for _, op := range ops {
 		// A plain read first: workers look often and find nothing, and that must not take the write lock.
 		var waiting bool
-		err := db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[op.Kind]+` WHERE status = $1 AND lease_until <= $2)`,
+		err := db.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[op.Kind]+` WHERE status = $1 AND lease_until <= $2)`,
 			op.Subject.During, micros(now)).Scan(&waiting)
 		if err != nil {
 			return Job{}, false, fmt.Errorf("look for work: %w", err)
@@ -88,11 +99,11 @@ func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, no
 		if !waiting {
 			continue
 		}
-		jobs, err := all(ctx, db.write, func(s scanner) (Job, error) {
+		jobs, err := all(ctx, querier{db.write}, func(s scanner) (Job, error) {
 			j := Job{Operation: op}
 			return j, s.Scan(&j.ID, &j.Attempt, &j.Tries)
 		}, `UPDATE `+tableOf[op.Kind]+` SET lease_until = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
-			WHERE id = (SELECT id FROM `+tableOf[op.Kind]+` WHERE status = $3 AND lease_until <= $4 ORDER BY lease_until, id LIMIT 1)
+			WHERE id = (SELECT id FROM `+tableOf[op.Kind]+` WHERE status = $3 AND lease_until <= $4 ORDER BY lease_until, id LIMIT 1`+db.unclaimed+`)
 			RETURNING id, attempt, tries`, micros(until), owner, op.Subject.During, micros(now))
 		if err != nil {
 			return Job{}, false, fmt.Errorf("claim work: %w", err)
@@ -107,6 +118,7 @@ func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, no
 // Adopt makes every lease of this owner pass, because whoever held them is gone; it returns how many operations that were.
 func (db *DB) Adopt(ctx context.Context, owner string, now time.Time) (n int64, err error) {
 	err = db.Transact(ctx, func(tx *Tx) error {
+		n = 0
 		for _, table := range tableOf {
 			k, err := tx.exec(ctx, `UPDATE `+table+` SET lease_until = $1, lease_owner = NULL WHERE lease_owner = $2`, micros(now), owner)
 			if err != nil {
@@ -159,7 +171,7 @@ func (tx *Tx) Settle(ctx context.Context, job Job, to abaca.Status, reason strin
 		return tx.mustHold(ctx, "remove row", `DELETE FROM `+table, job)
 	}
 	return tx.mustHold(ctx, "move to "+string(to), `UPDATE `+table+`
-		SET status = $4, fail_reason = $5, updated_at = $6, lease_until = NULL, lease_owner = NULL, tries = 0`, job, to, reason, micros(now))
+		SET status = $4, fail_reason = $5, updated_at = $6, lease_until = NULL, lease_owner = NULL, tries = 0`, job, to, kept(reason), micros(now))
 }
 
 // Release gives a job back to be claimed at a later time. A job that was interrupted by its worker's stopping has not been tried.
@@ -167,9 +179,12 @@ func (tx *Tx) Release(ctx context.Context, job Job, at time.Time, interrupted bo
 	untried := 0
 	if interrupted {
 		untried = 1
+		if err := tx.offerWork(ctx); err != nil {
+			return err
+		}
 	}
 	return tx.mustHold(ctx, "release", `UPDATE `+tableOf[job.Operation.Kind]+`
-		SET lease_until = $4, lease_owner = NULL, tries = tries - $5, fail_reason = $6`, job, micros(at), untried, reason)
+		SET lease_until = $4, lease_owner = NULL, tries = tries - $5, fail_reason = $6`, job, micros(at), untried, kept(reason))
 }
 
 // Reset writes a status by hand and makes the row nobody's work; the worker that had it, if any, loses it.

@@ -64,7 +64,7 @@ func (tx *Tx) InsertSnapshot(ctx context.Context, s abaca.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("add share snapshot: %w", err)
 	}
-	return nil
+	return tx.offerWork(ctx)
 }
 
 // SetSnapshotRef names the data of a share snapshot whose save has ended.

@@ -41,6 +41,9 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	if err := m.sweep(ctx); err != nil {
 		return err
 	}
+	if err := m.noteAll(ctx); err != nil {
+		return err
+	}
 	projects, err := m.DB.Projects(ctx)
 	if err != nil {
 		return err

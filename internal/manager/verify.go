@@ -178,14 +178,17 @@ func (m *Manager) runRound(ctx context.Context, round db.Round) {
 		log.Warn("the verification is no longer ours", "error", err)
 		return
 	}
-	due := m.now()
+	rest := time.Duration(0)
 	if ctx.Err() == nil {
-		due = due.Add(restUnread)
-		log.Error("saved data could not be verified; it will be tried again", "error", err, "in", restUnread)
+		rest = restUnread
+		if abaca.FaultOf(err) == abaca.Unavailable {
+			rest = m.Lease
+		}
+		log.Error("saved data could not be verified; it will be tried again", "error", err, "in", rest)
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
 	defer cancel()
-	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, due) }); err != nil {
+	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, m.now().Add(rest)) }); err != nil {
 		log.Error("giving up a verification; it goes on when its lease has passed", "error", err)
 	}
 }

@@ -47,7 +47,8 @@ func (m *Manager) workOf(job db.Job) work {
 	panic("no work for operation " + job.Operation.Name)
 }
 
-// Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first.
+// Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first. The
+// error is db.ErrSeatTaken where another process works under the same host's name.
 func (m *Manager) Run(ctx context.Context) error {
 	n, err := m.DB.Adopt(ctx, m.Host, m.now())
 	if err != nil && ctx.Err() == nil {
@@ -64,7 +65,10 @@ func (m *Manager) Run(ctx context.Context) error {
 			light = append(light, op)
 		}
 	}
-	var lanes errgroup.Group
+	lanes, ctx := errgroup.WithContext(ctx)
+	lanes.Go(func() error {
+		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.Warn("the database has gone away", "error", err) })
+	})
 	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.wakes[0]); return nil })
 	lanes.Go(func() error { m.lane(ctx, light, m.Light, m.wakes[1]); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
@@ -125,12 +129,29 @@ func (m *Manager) run(ctx context.Context, job db.Job) {
 		log.Warn("the work is no longer ours", "error", err)
 		return
 	}
-	if werr := m.end(after, log, job, w, err, ctx.Err() != nil); werr != nil {
+	if werr := m.endAfterOutage(after, func() error { return m.end(after, log, job, w, err, ctx.Err() != nil) }); werr != nil {
 		log.Error("writing the end of the work; it will be done again", "error", werr)
 		return
 	}
 	log.Debug("ended", "took", m.now().Sub(began), "error", err)
 	m.wake()
+}
+
+// endAfterOutage writes the end of work, once the database answers if it does so before ctx ends.
+func (m *Manager) endAfterOutage(ctx context.Context, end func() error) error {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		err := end()
+		if abaca.FaultOf(err) != abaca.Unavailable {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 // attempt does the work under a lease that is kept alive meanwhile, together with the progress.
@@ -235,6 +256,10 @@ func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work,
 	if stopping {
 		log.Info("interrupted; the work goes on when a worker takes it up")
 		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+	}
+	if abaca.FaultOf(err) == abaca.Unavailable {
+		log.Warn("what the work needs does not answer; it goes on when a worker takes it up", "error", err, "in", m.Backoff)
+		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(m.Backoff), true, err.Error()) })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
 		pause := m.Backoff << (job.Tries - 1)

@@ -68,7 +68,7 @@ func (c *Config) holdKeys() (keys [][]byte, release func(), err error) {
 		}
 		release = func() { f.Close() }
 	}
-	key, err := c.masterKey()
+	key, err := c.masterKey(true)
 	if err == nil {
 		var previous [][]byte
 		if previous, err = c.previousKeys(); err == nil {
@@ -140,7 +140,7 @@ type Rotation struct {
 // RotateKey makes a new master key and wraps the passwords of all projects with it, while servers go on. Where there are previous
 // keys, because a rotation was interrupted or an operator has put a new key in place, it makes none and wraps what they still open.
 func (c *Config) RotateKey(ctx context.Context, log *slog.Logger) (r Rotation, err error) {
-	if err := c.ownData(); err != nil {
+	if err := c.own("."); err != nil {
 		return r, err
 	}
 	if r.Continued, err = c.replaceKey(); err != nil {
@@ -187,7 +187,7 @@ func (c *Config) replaceKey() (continued bool, err error) {
 		return false, fmt.Errorf("master key: %w", err)
 	}
 	defer f.Close()
-	old, err := c.masterKey()
+	old, err := c.masterKey(true)
 	if err != nil {
 		return false, err
 	}
@@ -269,7 +269,7 @@ type KeyCheck struct {
 
 // CheckKey tries a key on the passwords of all projects; path names the file that it is in, empty for the one in force.
 func (c *Config) CheckKey(ctx context.Context, path string, log *slog.Logger) (check KeyCheck, err error) {
-	if err := c.ownData(); err != nil {
+	if err := c.own("."); err != nil {
 		return check, err
 	}
 	mine := *c

@@ -16,7 +16,7 @@ import (
 )
 
 // A Visit has a data directory open beside the server that may be running on it. It takes no requests and does no work but what
-// is asked of its Manager, of which Verify alone is of use: it has no back ends.
+// is asked of its Manager, of which Verify and Shred alone are of use: it has no back ends.
 type Visit struct {
 	Manager *manager.Manager
 	DB      *db.DB
@@ -29,11 +29,11 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	if err := c.ownData(); err != nil {
 		return nil, err
 	}
-	key, err := c.masterKey()
+	key, err := c.masterKey(true)
 	if err != nil {
 		return nil, err
 	}
-	d, err := db.JoinSQLite(ctx, filepath.Join(c.DataDir, databaseName))
+	d, err := db.Join(ctx, c.database())
 	if err != nil {
 		return nil, err
 	}
@@ -48,9 +48,18 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	}, nil
 }
 
-// ownData fails where there is no data or it is another user's: what is written as root, a server that is not root could not read.
+// ownData fails where there is no data or it is another user's.
 func (c *Config) ownData() error {
-	info, err := os.Stat(filepath.Join(c.DataDir, databaseName))
+	if c.Database != "" {
+		return c.own(lockName)
+	}
+	return c.own(databaseName) // which every server that has used the directory has left
+}
+
+// own fails where the data directory has nothing of this name or it is another user's: what is written as root, a server that is not root
+// could not read.
+func (c *Config) own(left string) error {
+	info, err := os.Stat(filepath.Join(c.DataDir, left))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no data in %s; data_dir or --data-dir says where a server keeps it", c.DataDir)
 	}

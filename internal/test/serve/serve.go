@@ -1,15 +1,19 @@
 // Package serve starts whole servers in tests: a real database, real directories, real HTTP on a free port.
+//
+// The database is SQLite or, where the environment variable TEST_DATABASE is postgres, PostgreSQL.
 package serve
 
 import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"abaca/internal/server"
+	"abaca/internal/test/postgres"
 )
 
 // A Server is a running server and a client of it.
@@ -38,6 +42,9 @@ func StartIn(t testing.TB, dir string, options ...server.Option) *Server {
 // StartWith is StartIn with a configuration that the test has changed.
 func StartWith(t testing.TB, c server.Config, options ...server.Option) *Server {
 	t.Helper()
+	if c.Database == "" {
+		c.Database = Database(t, c.DataDir)
+	}
 	options = append([]server.Option{server.WithSettle(0)}, options...)
 	srv, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(logWriter{t}, nil)), options...)
 	if err != nil {
@@ -58,6 +65,15 @@ func StartWith(t testing.TB, c server.Config, options ...server.Option) *Server 
 	})
 	t.Cleanup(s.stop)
 	return s
+}
+
+// Database returns which database a server with this data directory has in the tests; empty is SQLite.
+func Database(t testing.TB, dataDir string) server.DatabaseURL {
+	t.Helper()
+	if os.Getenv("TEST_DATABASE") != "postgres" {
+		return ""
+	}
+	return server.DatabaseURL(postgres.For(t, dataDir))
 }
 
 // Config is a server's in a test: everything below dir, on a free port, quick to try again.
