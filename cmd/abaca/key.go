@@ -54,14 +54,14 @@ master_key_previous names, and give this command on one of them. It makes no key
 
 func printRotation(cmd *cobra.Command, c server.Config, done server.Rotation) error {
 	if len(done.Failed) > 0 {
-		return fmt.Errorf("the passwords of %d projects could not be wrapped with the new master key, so the previous one, in %s, is still needed: %s",
-			len(done.Failed), done.Previous, strings.Join(done.Failed, "; "))
+		return fmt.Errorf("not all passwords could be wrapped with the new master key, so the previous one, in %s, is still needed: %s",
+			done.Previous, strings.Join(done.Failed, "; "))
 	}
 	where := "the configuration"
 	if c.MasterKeyFile != "" {
 		where = c.MasterKeyFile
 	}
-	cmd.PrintErrf("The passwords of %d projects were wrapped with the master key in %s.\n", done.Rewrapped, where)
+	cmd.PrintErrf("The master key in %s opens everything; passwords wrapped with it: %d.\n", where, done.Rewrapped)
 	switch {
 	case done.Previous != "":
 		cmd.PrintErrf("Nothing needs %s any more; remove it, and master_key_previous, from every machine.\n", done.Previous)
@@ -141,7 +141,7 @@ func newKeyCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "fingerprint %s, opens %d projects\n", check.Fingerprint, len(check.Opens))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "fingerprint %s, projects that it opens: %d\n", check.Fingerprint, len(check.Opens))
 			if err == nil && len(check.Others) > 0 {
 				err = fmt.Errorf("it does not open %s", projectList(check.Others))
 			}

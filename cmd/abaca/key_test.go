@@ -31,7 +31,7 @@ func TestTheMasterKeyIsExportedToAFileOfItsOwn(t *testing.T) {
 	if _, _, err := key("export", "--out", safe); exitCode(err) != 1 {
 		t.Errorf("over an existing file: %v", err)
 	}
-	if out, _, err = key("check", safe); err != nil || !strings.Contains(out, "opens 1 project") || !strings.Contains(string(text), strings.Fields(out)[1][:9]) {
+	if out, _, err = key("check", safe); err != nil || !strings.Contains(out, "opens: 1") || !strings.Contains(string(text), strings.Fields(out)[1][:9]) {
 		t.Errorf("the exported key: %q, %v\n%s", out, err, text)
 	}
 	wrong := filepath.Join(t.TempDir(), "wrong.key")
@@ -47,7 +47,7 @@ func TestTheMasterKeyIsExportedToAFileOfItsOwn(t *testing.T) {
 		t.Errorf("a key that was written down wrongly: %v", err)
 	}
 	// The new key takes over beside the server, and the exported one is of no use any more.
-	if _, stderr, err = key("rotate"); err != nil || !strings.Contains(stderr, "1 projects") {
+	if _, stderr, err = key("rotate"); err != nil || !strings.Contains(stderr, "with it: 1.") {
 		t.Errorf("%q, %v", stderr, err)
 	}
 	h.must("backup", "restore", "monday", "--wait")

@@ -35,6 +35,8 @@ type Engine interface {
 	Projects(ctx context.Context) ([]abaca.ProjectID, error)
 	// Found lists what a project has saved, oldest first, with the records.
 	Found(ctx context.Context, project abaca.ProjectID) ([]abaca.Found, error)
+	// Stats measures a project's repository, without reading file contents.
+	Stats(ctx context.Context, project abaca.ProjectID) (abaca.RepositoryStats, error)
 	// Shred destroys a project's key and everything that it has saved.
 	Shred(ctx context.Context, project abaca.ProjectID) error
 	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
