@@ -14,11 +14,11 @@ func TestTheMasterKeyIsExportedToAFileOfItsOwn(t *testing.T) {
 	key := func(args ...string) (string, string, error) {
 		return h.run(t.Context(), append(append([]string{"key"}, args...), data...)...)
 	}
-	out, stderr, err := key("export")
-	if exitCode(err) != 2 || out != "" || !strings.Contains(err.Error(), "no terminal") {
+	if out, _, err := key("export"); exitCode(err) != 2 || out != "" || !strings.Contains(err.Error(), "no terminal") {
 		t.Errorf("to no terminal: %q, %v", out, err)
 	}
-	if out, stderr, err = key("export", "--out", safe); err != nil || out+stderr != "" {
+	out, stderr, err := key("export", "--out", safe)
+	if err != nil || out+stderr != "" {
 		t.Fatalf("%q, %q, %v", out, stderr, err)
 	}
 	text, err := os.ReadFile(safe)

@@ -38,7 +38,7 @@ With --force backups and snapshots that the project still has are deleted; a ser
 			if err != nil {
 				return err
 			}
-			err = errors.Join(at.Manager.Shred(cmd.Context(), abaca.ProjectID(args[0]), force), at.Close())
+			err = errors.Join(at.Shred(cmd.Context(), abaca.ProjectID(args[0]), force), at.Close())
 			if err == nil {
 				cmd.PrintErrf("The key of project %s, and what it had saved, is destroyed.\n", printable(args[0]))
 			}

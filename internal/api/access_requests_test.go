@@ -88,6 +88,7 @@ var places = map[string][]place{
 	"PUT /quota-sets/{project}":          {{kind: "project", body: `{"quota_set": {"backups": 100}}`}},
 	"DELETE /quota-sets/{project}":       {{kind: "project"}},
 	"GET /quota-class-sets/{class}":      {{}},
+	"PUT /quota-class-sets/{class}":      {{body: `{"quota_class_set": {"backups": 100}}`}},
 
 	"GET /messages": {{}, {kind: "saved", path: "/messages?resource_id={id}", of: "resource_id"}, {path: "/messages?all_tenants=1&sort_key=project_id", of: "all_tenants"},
 		{kind: "message", path: "/messages?marker={id}&sort_dir=asc", of: "marker"}},

@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -39,18 +41,27 @@ type Config struct {
 	Auth       Authenticator
 	Policy     Policies
 	ExportHost string // what export locations name as the host
-	Log        *slog.Logger
+	// ProxyHeaders has links begin with what X-Forwarded-Proto and X-Forwarded-Host say. Without a proxy that sets both, clients
+	// would say it.
+	ProxyHeaders bool
+
+	Log   *slog.Logger
+	Audit func(abaca.Audit) // called after each call that may change something; nil for no audit
+
+	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
+	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
 }
 
 // A Server answers requests.
 type Server struct {
 	Config
 	routes *http.ServeMux // of routes below /v2, with the project taken out of the path
+	places chan struct{}  // one is taken by each request that is answered
 }
 
 // New makes a Server.
 func New(c Config) *Server {
-	s := &Server{Config: c, routes: http.NewServeMux()}
+	s := &Server{Config: c, routes: http.NewServeMux(), places: make(chan struct{}, c.Requests)}
 	s.routes.HandleFunc("/", unrouted)
 	for pattern, rs := range byPattern() {
 		s.routes.Handle(pattern, rs)
@@ -58,8 +69,11 @@ func New(c Config) *Server {
 	return s
 }
 
-// maxBody is Manila's limit for a request's body, in bytes.
-const maxBody = 114688
+// Manila's limits, in bytes.
+const (
+	maxBody = 114688
+	maxURL  = 8192
+)
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,9 +86,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	id := "req-" + uuid.NewString()
 	w.Header().Set("x-openstack-request-id", id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if len(r.URL.EscapedPath())+len(r.URL.RawQuery) > maxURL {
+		plain(w, http.StatusRequestURITooLong, "The request's URL is too long.")
+		return
+	}
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
-		serveVersions(w, r)
+		s.serveVersions(w, r)
 	case p == "/v2" || strings.HasPrefix(p, "/v2/"):
 		s.serveV2(w, r, id)
 	default:
@@ -95,7 +114,14 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		plain(w, http.StatusBadRequest, "The request's body could not be read.")
 		return
 	}
-	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body}
+	if s.Patience > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), s.Patience)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	// What is told to somebody with credentials is for nobody else, and is old when it arrives.
+	w.Header().Set("Cache-Control", "no-store")
+	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}}
 	if q.caller, err = s.Auth.Authenticate(r); err != nil {
 		// Discovery tells nothing that the unauthenticated version list does not.
 		if r.URL.Path == "/v2/" && r.Method == http.MethodGet {
@@ -105,11 +131,16 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		s.challenge(w, q, err)
 		return
 	}
+	if !q.enter() {
+		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
+		return
+	}
+	defer q.done()
 	q.caller.Request = id
 	q.policy = s.Policy.Current()
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
-		w.Header().Set("Location", baseURL(r)+"/v2/")
+		w.Header().Set("Location", s.baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")
 		return
 	}
@@ -134,6 +165,21 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	inner := r.WithContext(context.WithValue(r.Context(), requestKey{}, q))
 	inner.URL = &url.URL{Path: rest}
 	s.routes.ServeHTTP(w, inner)
+}
+
+// enter takes a place among the requests that are answered at a time; false where there is none. Who sends slowly, or without
+// credentials, takes none: bodies are read and callers are known before.
+func (q *request) enter() bool {
+	if q.Requests == 0 {
+		return true
+	}
+	select {
+	case q.places <- struct{}{}:
+		q.done = sync.OnceFunc(func() { <-q.places })
+		return true
+	default:
+		return false
+	}
 }
 
 // requestKey is under which a request's context holds the *request on its way through the mux.

@@ -110,6 +110,7 @@ func createBackup(q *request) (int, any, error) {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "A share_id is needed.")
 	}
 	req := manager.NewBackup{Share: abaca.ShareID(share)}
+	q.names(req.Share)
 	if req.Name, err = optionalText(o, "name"); err != nil {
 		return 0, nil, err
 	}
@@ -126,6 +127,7 @@ func createBackup(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(b.ID), b.Project)
 	return http.StatusAccepted, object{"share_backup": q.backupDetail(b)}, nil
 }
 
@@ -140,6 +142,9 @@ func backupOptions(v any) (given bool, backupType *string, err error) {
 	options, ok := v.(object)
 	if !ok {
 		return false, nil, abaca.Errorf(abaca.Invalid, "backup_options must be an object.")
+	}
+	if len(options) > maxEntries {
+		return false, nil, tooMany("backup_options", maxEntries)
 	}
 	switch t := options["backup_type"].(type) {
 	case nil:
@@ -204,6 +209,7 @@ func restoreBackup(q *request) (int, any, error) {
 			}
 		}
 	}
+	q.names(target)
 	b, err := q.backup()
 	if err != nil {
 		return 0, nil, err
@@ -213,12 +219,14 @@ func restoreBackup(q *request) (int, any, error) {
 		written = b.Share
 	}
 	if err := q.permitShare(written); err != nil {
+		q.Manager.TellRefused(q.Context(), q.caller, b.ID, target, b.Share, err)
 		return 0, nil, err
 	}
 	target, err = q.Manager.RestoreBackup(q.Context(), q.caller, q.backupID(), target)
 	if err != nil {
 		return 0, nil, err
 	}
+	q.names(target)
 	return http.StatusAccepted, object{"restore": object{"backup_id": q.backupID(), "share_id": target}}, nil
 }
 

@@ -256,6 +256,7 @@ func createShare(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(s.ID), s.Project)
 	return q.oneShare(s)
 }
 
@@ -390,6 +391,7 @@ func manageShare(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(s.ID), s.Project)
 	return q.oneShare(s)
 }
 

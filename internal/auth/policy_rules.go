@@ -77,6 +77,7 @@ var defaults = []Rule{
 	{Name: "quota_set:update", Check: adminOnly, About: "set a project's quotas"},
 	{Name: "quota_set:delete", Check: adminOnly, About: "give a project the default quotas"},
 	{Name: "quota_class_set:show", Check: adminReader, About: "show the default quotas"},
+	{Name: "quota_class_set:update", Check: adminOnly, About: "set the default quotas"},
 
 	{Name: "availability_zone:index", Check: adminReader, About: "list availability zones"},
 	{Name: "service:index", Check: adminOnly, About: "list services"},
@@ -107,7 +108,6 @@ var idle = map[string]string{
 	"share_server": `index show details delete manage_share_server unmanage_share_server reset_status share_server_migration_start
 		share_server_migration_check share_server_migration_complete share_server_migration_cancel
 		share_server_migration_get_progress share_server_reset_task_state`,
-	"quota_class_set":        "update",
 	"service":                "update ensure_shares",
 	"resource_lock":          "get get_all get_all_projects create update delete bypass_locked_show_action",
 	"share_group_types_spec": "create index show update delete",

@@ -78,7 +78,7 @@ func withShare(t testing.TB, db *DB, id abaca.ShareID, project abaca.ProjectID) 
 		err = tx.InsertShare(ctx, abaca.Share{
 			ID: id, Project: project, Type: "t-" + abaca.ShareTypeID(id), Size: 1, Proto: "NFS", Path: string(id),
 			Metadata: map[string]string{"k": `a"b`, "x": "y"}, Status: abaca.Creating, CreatedAt: now,
-		})
+		}, abaca.Caller{})
 		if err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func insert(t *testing.T, db *DB, backups ...abaca.Backup) {
 			if b.CreatedAt.IsZero() {
 				b.CreatedAt = now
 			}
-			if err := tx.InsertBackup(t.Context(), b); err != nil {
+			if err := tx.InsertBackup(t.Context(), b, abaca.Caller{}); err != nil {
 				return err
 			}
 		}
@@ -111,7 +111,7 @@ func TestWorkIsClaimedOnceAndLostWhenTheLeaseHasPassed(t *testing.T) {
 		insert(t, db, abaca.Backup{ID: "b", Project: "p", Share: "s"})
 		claim := func(owner string, at time.Time) (Job, bool) {
 			t.Helper()
-			job, ok, err := db.Claim(ctx, []abaca.Operation{abaca.DeleteBackup, abaca.CreateBackup}, owner, at, at.Add(time.Minute))
+			job, ok, err := db.Claim(ctx, []abaca.Operation{abaca.DeleteBackup, abaca.CreateBackup}, Worker{Name: owner}, at, at.Add(time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestWhatIsSaidOfOddNamesIsKept(t *testing.T) {
 		insert(t, db, abaca.Backup{ID: "b", Project: "p", Share: "s"})
 		saved := withSaved(t, db, "c", "p")
 		claim := func() Job {
-			job, ok, err := db.Claim(ctx, abaca.Operations, "w", now, now.Add(time.Minute))
+			job, ok, err := db.Claim(ctx, abaca.Operations, Worker{Name: "w"}, now, now.Add(time.Minute))
 			if err != nil || !ok {
 				t.Fatalf("claimed %v, %v", ok, err)
 			}
@@ -202,7 +202,7 @@ func TestAStatusSetByHandIsNobodysWork(t *testing.T) {
 		insert(t, db, abaca.Backup{ID: "b", Project: "p", Share: "s"})
 		for _, to := range abaca.ResetStatuses {
 			db.must(t, func(tx *Tx) error { return tx.Reset(ctx, abaca.KindBackup, "b", to, now) })
-			if job, ok, err := db.Claim(ctx, abaca.Operations, "w", now.Add(time.Hour), now.Add(2*time.Hour)); ok || err != nil {
+			if job, ok, err := db.Claim(ctx, abaca.Operations, Worker{Name: "w"}, now.Add(time.Hour), now.Add(2*time.Hour)); ok || err != nil {
 				t.Errorf("%s was claimed: %+v, %v", to, job, err)
 			}
 		}
@@ -221,7 +221,7 @@ func TestWorkersClaimEachJobOnceHoweverManyThereAre(t *testing.T) {
 		for w := range 8 {
 			wg.Go(func() {
 				for {
-					job, ok, err := db.Claim(context.Background(), abaca.Operations, fmt.Sprint(w), now, now.Add(time.Minute))
+					job, ok, err := db.Claim(context.Background(), abaca.Operations, Worker{Name: fmt.Sprint(w)}, now, now.Add(time.Minute))
 					if err != nil {
 						t.Error(err)
 					}

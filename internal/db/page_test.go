@@ -99,7 +99,7 @@ func TestEveryListCanBeSortedAndPagedByEveryOfItsKeys(t *testing.T) {
 		for _, id := range []string{"1", "2", "3"} {
 			withShare(t, db, abaca.ShareID(id), "p")
 			db.must(t, func(tx *Tx) error {
-				err := tx.InsertSnapshot(ctx, abaca.Snapshot{ID: abaca.SnapshotID(id), Project: "p", Share: "1", Status: abaca.Creating, CreatedAt: now})
+				err := tx.InsertSnapshot(ctx, abaca.Snapshot{ID: abaca.SnapshotID(id), Project: "p", Share: "1", Status: abaca.Creating, CreatedAt: now}, abaca.Caller{})
 				if err != nil {
 					return err
 				}

@@ -54,7 +54,7 @@ func (tx *Tx) SetNoted(ctx context.Context, u Unnoted) error {
 
 // RecoverShare adds a share that is at rest.
 func (tx *Tx) RecoverShare(ctx context.Context, s abaca.Share) error {
-	if err := tx.InsertShare(ctx, s); err != nil {
+	if err := tx.InsertShare(ctx, s, abaca.Caller{}); err != nil {
 		return err
 	}
 	_, err := tx.exec(ctx, `UPDATE shares SET source_backup_id = $2, fail_reason = $3, updated_at = $4, lease_until = NULL WHERE id = $1`,
@@ -67,7 +67,7 @@ func (tx *Tx) RecoverShare(ctx context.Context, s abaca.Share) error {
 
 // RecoverBackup adds a backup that is at rest.
 func (tx *Tx) RecoverBackup(ctx context.Context, b abaca.Backup) error {
-	if err := tx.InsertBackup(ctx, b); err != nil {
+	if err := tx.InsertBackup(ctx, b, abaca.Caller{}); err != nil {
 		return err
 	}
 	_, err := tx.exec(ctx, `UPDATE share_backups SET ref = $2, progress = $3, restore_progress = $4, target_share_id = $5, updated_at = $6,
@@ -80,7 +80,7 @@ func (tx *Tx) RecoverBackup(ctx context.Context, b abaca.Backup) error {
 
 // RecoverSnapshot adds a share snapshot that is at rest.
 func (tx *Tx) RecoverSnapshot(ctx context.Context, s abaca.Snapshot) error {
-	if err := tx.InsertSnapshot(ctx, s); err != nil {
+	if err := tx.InsertSnapshot(ctx, s, abaca.Caller{}); err != nil {
 		return err
 	}
 	_, err := tx.exec(ctx, `UPDATE share_snapshots SET ref = $2, progress = 100, updated_at = $3, lease_until = NULL WHERE id = $1`,

@@ -42,16 +42,16 @@ func TestOfferedWorkWakesOtherProcesses(t *testing.T) {
 		f    func(*Tx) error
 	}{
 		{"a backup", func(tx *Tx) error {
-			return tx.InsertBackup(ctx, abaca.Backup{ID: "b", Project: "p", Share: "s", Status: abaca.Creating, CreatedAt: now})
+			return tx.InsertBackup(ctx, abaca.Backup{ID: "b", Project: "p", Share: "s", Status: abaca.Creating, CreatedAt: now}, abaca.Caller{})
 		}},
 		{"a share", func(tx *Tx) error {
-			return tx.InsertShare(ctx, abaca.Share{ID: "new", Project: "p", Type: "t-s", Status: abaca.Creating, CreatedAt: now})
+			return tx.InsertShare(ctx, abaca.Share{ID: "new", Project: "p", Type: "t-s", Status: abaca.Creating, CreatedAt: now}, abaca.Caller{})
 		}},
 		{"a snapshot", func(tx *Tx) error {
-			return tx.InsertSnapshot(ctx, abaca.Snapshot{ID: "n", Project: "p", Share: "s", Status: abaca.Creating, CreatedAt: now})
+			return tx.InsertSnapshot(ctx, abaca.Snapshot{ID: "n", Project: "p", Share: "s", Status: abaca.Creating, CreatedAt: now}, abaca.Caller{})
 		}},
 		{"a deletion", func(tx *Tx) error {
-			ok, err := tx.Begin(ctx, abaca.DeleteShare, "s", now)
+			ok, err := tx.Begin(ctx, abaca.DeleteShare, "s", abaca.Caller{}, now)
 			if !ok {
 				t.Error("the deletion has not begun")
 			}
@@ -67,7 +67,7 @@ func TestOfferedWorkWakesOtherProcesses(t *testing.T) {
 		}
 		var ok bool
 		var err error
-		if job, ok, err = there.Claim(ctx, abaca.Operations, "there", now, now.Add(time.Minute)); !ok || err != nil {
+		if job, ok, err = there.Claim(ctx, abaca.Operations, Worker{Name: "there"}, now, now.Add(time.Minute)); !ok || err != nil {
 			t.Fatalf("%s: claimed %v, %v", offer.what, ok, err)
 		}
 	}

@@ -130,7 +130,7 @@ func TestAnOutageIsUnavailabilityAndEnds(t *testing.T) {
 			return db.Transact(t.Context(), func(tx *Tx) error { return tx.SetShareSize(t.Context(), "s", 2) })
 		},
 		"claim": func() error {
-			_, _, err := db.Claim(t.Context(), abaca.Operations, "w", now, now.Add(time.Minute))
+			_, _, err := db.Claim(t.Context(), abaca.Operations, Worker{Name: "w"}, now, now.Add(time.Minute))
 			return err
 		},
 	}

@@ -138,7 +138,7 @@ func seal(c cipher.AEAD, version byte, plain, additional []byte) []byte {
 	out := make([]byte, 1+c.NonceSize(), 1+c.NonceSize()+len(plain)+c.Overhead())
 	out[0] = version
 	rand.Read(out[1:])
-	return c.Seal(out, out[1:], plain, additional)
+	return c.Seal(out, out[1:], plain, additional) //nolint:gosec // G407: the nonce is random
 }
 
 func unseal(c cipher.AEAD, version byte, sealed, additional []byte) ([]byte, error) {

@@ -11,7 +11,9 @@ import (
 // RestoreBackup accepts the restore of a backup into its own share or, where target is not empty, into another one.
 // It returns the share that is written to.
 func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id abaca.BackupID, target abaca.ShareID) (abaca.ShareID, error) {
+	concerned, named := abaca.ShareID(""), target
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+		concerned = ""
 		b, err := tx.Backup(ctx, id, caller.Scope())
 		if err != nil {
 			return err
@@ -22,28 +24,37 @@ func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id aba
 		if target == "" {
 			target = b.Share
 		}
+		concerned = b.Share // until it is known that the target is the caller's
 		s, err := ownShare(ctx, tx, caller, target, abaca.NotFound)
 		if err != nil {
 			return err
 		}
+		concerned = s.ID
 		if err := restorable(b, s); err != nil {
 			return err
 		}
 		now := m.now()
 		move := abaca.RestoreBackup.Share
-		if ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now); err != nil || !ok {
-			return errors.Join(err, busy(s))
+		ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now)
+		if err == nil && !ok {
+			err = busy(s)
+		}
+		if err != nil {
+			return err
 		}
 		if err := tx.SetRestoreTarget(ctx, id, s.ID); err != nil {
 			return err
 		}
-		ok, err := tx.Begin(ctx, abaca.RestoreBackup, string(id), now)
+		ok, err = tx.Begin(ctx, abaca.RestoreBackup, string(id), caller, now)
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share backup %s is busy.", id)
 		}
 		return err
 	})
 	if err != nil {
+		if concerned != "" {
+			m.TellRefused(ctx, caller, id, named, concerned, err)
+		}
 		return "", err
 	}
 	m.wake()
@@ -67,6 +78,7 @@ func restorable(b abaca.Backup, s abaca.Share) error {
 type restoreBackup struct {
 	*Manager
 	id  abaca.BackupID
+	job db.Job
 	b   abaca.Backup
 	rep abaca.Report
 }
@@ -105,11 +117,15 @@ func (w *restoreBackup) done(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	if text := marked(w.rep); text != "" {
-		if err := w.tell(ctx, tx, w.b.Project, w.b.Target, actionRestore, "restore share backup "+string(w.id)+": "+text); err != nil {
+		if err := w.tell(ctx, tx, w.told(w.b, text)); err != nil {
 			return err
 		}
 	}
 	return w.freeShare(ctx, tx, w.b.Target, abaca.RestoreBackup.Share.During, abaca.RestoreBackup.Share.Done)
+}
+
+func (w *restoreBackup) told(b abaca.Backup, text string) abaca.Message {
+	return about(w.job, b.Target, actionRestore, "restore share backup "+string(w.id)+": "+text)
 }
 
 func (w *restoreBackup) failed(ctx context.Context, tx *db.Tx, reason string) error {
@@ -117,7 +133,7 @@ func (w *restoreBackup) failed(ctx context.Context, tx *db.Tx, reason string) er
 	if err != nil {
 		return err
 	}
-	if err := w.tell(ctx, tx, b.Project, b.Target, actionRestore, "restore share backup "+string(w.id)+": "+reason); err != nil {
+	if err := w.tell(ctx, tx, w.told(b, reason)); err != nil {
 		return err
 	}
 	return w.freeShare(ctx, tx, b.Target, abaca.RestoreBackup.Share.During, abaca.RestoreBackup.Share.Failed)

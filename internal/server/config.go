@@ -4,9 +4,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -58,11 +60,18 @@ type Config struct {
 	Host              string `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
 
 	Auth struct {
-		Strategy         string `koanf:"strategy" yaml:"strategy"`
-		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
-		UsersFile        string `koanf:"users_file" yaml:"users_file"`   // of strategy local; empty: users.yaml in the data directory
-		PolicyFile       string `koanf:"policy_file" yaml:"policy_file"` // empty: policy.yaml in the data directory, where it exists
+		Strategy         string         `koanf:"strategy" yaml:"strategy"`
+		LetAnyoneBeAdmin bool           `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
+		UsersFile        string         `koanf:"users_file" yaml:"users_file"`   // of strategy local; empty: users.yaml in the data directory
+		PolicyFile       string         `koanf:"policy_file" yaml:"policy_file"` // empty: policy.yaml in the data directory, where it exists
+		Keystone         KeystoneConfig `koanf:"keystone" yaml:"keystone"`
 	} `koanf:"auth" yaml:"auth"`
+
+	TLS struct {
+		CertFile string `koanf:"cert_file" yaml:"cert_file"` // PEM, with intermediate certificates; both empty: plain HTTP
+		KeyFile  string `koanf:"key_file" yaml:"key_file"`
+	} `koanf:"tls" yaml:"tls"`
+	TrustProxyHeaders bool `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
 	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
@@ -72,11 +81,12 @@ type Config struct {
 	Quotas         map[string]int  `koanf:"quotas" yaml:"quotas"`
 
 	Workers struct {
-		Trees   int           `koanf:"trees" yaml:"trees"` // backups, restores and snapshots at a time
-		Others  int           `koanf:"others" yaml:"others"`
-		Lease   time.Duration `koanf:"lease" yaml:"lease"`
-		Tries   int           `koanf:"tries" yaml:"tries"`
-		Backoff time.Duration `koanf:"backoff" yaml:"backoff"`
+		Trees           int           `koanf:"trees" yaml:"trees"`                         // backups, restores and snapshots at a time
+		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half, with auth.strategy none any
+		Others          int           `koanf:"others" yaml:"others"`
+		Lease           time.Duration `koanf:"lease" yaml:"lease"`
+		Tries           int           `koanf:"tries" yaml:"tries"`
+		Backoff         time.Duration `koanf:"backoff" yaml:"backoff"`
 	} `koanf:"workers" yaml:"workers"`
 
 	Engine struct {
@@ -91,6 +101,7 @@ type Config struct {
 	Log struct {
 		Level  string `koanf:"level" yaml:"level"`
 		Format string `koanf:"format" yaml:"format"`
+		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
 
 	keepsPrevious bool // whether an operator looks after the file of previous keys
@@ -113,12 +124,14 @@ func defaults() map[string]any {
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "", "master_key_previous": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
+		"auth.keystone": keystoneDefaults,
+		"tls.cert_file": "", "tls.key_file": "", "trust_proxy_headers": false,
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
 		"engine.dense": false, "engine.checkpoint": "5m",
 		"verify.share_per_day": 0.04,
-		"log.level":            "info", "log.format": "text",
+		"log.level":            "info", "log.format": "text", "log.audit": "",
 	}
 }
 
@@ -132,8 +145,8 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err := k.Load(confmap.Provider(defaults(), "."), nil); err != nil {
 		return Config{}, err
 	}
-	variables := map[string]string{}
-	for _, key := range append(k.Keys(), "quotas") {
+	variables, secrets := map[string]string{}, secretKeys("", reflect.TypeFor[Config]())
+	for _, key := range append(k.Keys(), "quotas", "workers.trees_per_project") {
 		variables["ABACA_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
 	}
 	if path != "" {
@@ -150,9 +163,11 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 		if !known {
 			return Config{}, fmt.Errorf("the environment variable %s names no setting", name)
 		}
-		var v any
-		if err := yamltext.Unmarshal([]byte(value), &v); err != nil {
-			return Config{}, fmt.Errorf("the environment variable %s is not YAML", name) // without the value: it may be a secret
+		var v any = value
+		if !secrets[key] {
+			if err := yamltext.Unmarshal([]byte(value), &v); err != nil {
+				return Config{}, fmt.Errorf("the environment variable %s is not YAML", name)
+			}
 		}
 		if err := k.Load(confmap.Provider(map[string]any{key: v}, "."), nil); err != nil {
 			return Config{}, err
@@ -164,15 +179,40 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	var c Config
 	err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Result: &c, ErrorUnused: true, WeaklyTypedInput: false, TagName: "koanf",
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc()),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), textOnly),
 	}})
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
+	}
+	if !k.Exists("workers.trees_per_project") && c.Auth.Strategy != "none" { // without authentication there is one project to speak of
+		c.Workers.TreesPerProject = (c.Workers.Trees + 1) / 2 // so that what one project waits for never fills all places
 	}
 	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
 	return c, nil
+}
+
+// secretKeys returns the settings that hold secrets. Their variables are taken as they stand: a password may look like anything.
+func secretKeys(prefix string, t reflect.Type) map[string]bool {
+	keys := map[string]bool{}
+	for _, f := range reflect.VisibleFields(t) {
+		switch key := prefix + f.Tag.Get("koanf"); {
+		case f.Type == reflect.TypeFor[Secret]():
+			keys[key] = true
+		case f.Type.Kind() == reflect.Struct:
+			maps.Copy(keys, secretKeys(key+".", f.Type))
+		}
+	}
+	return keys
+}
+
+// textOnly refuses a secret that YAML takes for a number or more, whose value an error would show.
+func textOnly(from, to reflect.Type, value any) (any, error) {
+	if to == reflect.TypeFor[Secret]() && from.Kind() != reflect.String {
+		return Secret(""), errors.New("a secret has to be text, so it may need quotes")
+	}
+	return value, nil
 }
 
 // oneLine folds the lists that parsers make of their errors.
@@ -189,6 +229,15 @@ func (c *Config) complete() (err error) {
 	c.keepsPrevious = c.MasterKeyPrevious != ""
 	if c.MasterKeyPrevious == "" && c.MasterKeyFile != "" {
 		c.MasterKeyPrevious = c.MasterKeyFile + ".previous"
+	}
+	switch c.Log.Audit {
+	case auditOff, auditStderr:
+	case "":
+		c.Log.Audit = filepath.Join(c.DataDir, auditName)
+	default:
+		if c.Log.Audit, err = filepath.Abs(c.Log.Audit); err != nil {
+			return err
+		}
 	}
 	if c.Auth.UsersFile == "" {
 		c.Auth.UsersFile = filepath.Join(c.DataDir, "users.yaml")
@@ -209,8 +258,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(),
-		c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkBackends(), c.checkWorkers(), c.checkVerify(),
+		c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -227,6 +276,12 @@ func (c *Config) checkListen() error {
 			"auth.let_anyone_be_admin: true allows that", c.Listen)
 	}
 	return nil
+}
+
+// onLoopback reports whether this machine alone can reach the server.
+func (c *Config) onLoopback() bool {
+	host, _, _ := net.SplitHostPort(c.Listen) // which has been checked
+	return isLoopback(host)
 }
 
 func isLoopback(host string) bool {
@@ -268,6 +323,9 @@ func (c *Config) checkWorkers() error {
 	w := c.Workers
 	if w.Trees < 1 || w.Others < 1 || w.Tries < 1 {
 		return errors.New("workers: trees, others and tries must be 1 at least")
+	}
+	if w.TreesPerProject < 0 {
+		return errors.New("workers: trees_per_project must not be negative")
 	}
 	if w.Lease < 4*time.Second || w.Backoff < 0 {
 		return errors.New("workers: the lease must be 4s at least, and the backoff not negative")

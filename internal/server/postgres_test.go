@@ -117,7 +117,7 @@ func TestAnOutageOfTheDatabaseIsAnsweredSoAndLosesNothing(t *testing.T) {
 		}
 	}
 	t.Logf("answers by status: %v", l.answers)
-	quotasAreTheRows(t, s.Client)
+	quotasAreTheRows(t, s.Config.DataDir, s.Config.Database)
 	s.Restore(backup)
 }
 

@@ -237,7 +237,7 @@ func TestAShreddedProjectIsGoneFromTheListsAndGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer at.Close()
-		return at.Manager.Shred(t.Context(), "one", force)
+		return at.Shred(t.Context(), "one", force)
 	}
 	if err := shred(false); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("with backups: %v", err)
@@ -247,6 +247,10 @@ func TestAShreddedProjectIsGoneFromTheListsAndGoesOn(t *testing.T) {
 		if err := shred(true); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if audit := string(read(t, s.Config.Log.Audit)); strings.Count(audit, `"action":"shred_project","outcome":"done"`) != 2 ||
+		strings.Count(audit, `"action":"shred_project","outcome":"failed"`) != 1 {
+		t.Errorf("audited is %s", audit)
 	}
 	s.Token = "admin:one"
 	s.AtRest("/share-backups/"+one, "share_backup", "gone")

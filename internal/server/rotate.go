@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -140,6 +141,12 @@ type Rotation struct {
 // RotateKey makes a new master key and wraps the passwords of all projects with it, while servers go on. Where there are previous
 // keys, because a rotation was interrupted or an operator has put a new key in place, it makes none and wraps what they still open.
 func (c *Config) RotateKey(ctx context.Context, log *slog.Logger) (r Rotation, err error) {
+	began := time.Now()
+	r, err = c.rotateKey(ctx, log)
+	return r, c.auditCommand(log, abaca.Audit{Action: "rotate_key", Resource: "master_key", Began: began}, err)
+}
+
+func (c *Config) rotateKey(ctx context.Context, log *slog.Logger) (r Rotation, err error) {
 	if err := c.own("."); err != nil {
 		return r, err
 	}

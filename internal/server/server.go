@@ -40,6 +40,7 @@ type Server struct {
 	config   Config
 	log      *slog.Logger
 	listener net.Listener
+	secure   bool // speaks TLS
 	http     *http.Server
 	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
@@ -55,6 +56,7 @@ type parts struct {
 	settle   time.Duration
 	now      func() time.Time
 	patience time.Duration
+	bounds   Bounds
 }
 
 // WithAuthenticator has callers told apart by something else than the configuration's strategy.
@@ -84,12 +86,12 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{settle: settle, now: time.Now, patience: patience}
+	p := parts{settle: settle, now: time.Now, patience: patience, bounds: usualBounds()}
 	for _, o := range options {
 		o(&p)
 	}
 	if p.auth == nil {
-		if p.auth, err = c.authenticator(log, p.now); err != nil {
+		if p.auth, err = c.authenticator(ctx, log, p.now); err != nil {
 			return nil, err
 		}
 	}
@@ -110,6 +112,13 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		return nil, err
 	}
 	s.closers = append(s.closers, unlock)
+	audit, closeAudit, err := c.openAudit(log)
+	if err != nil {
+		return nil, err
+	}
+	if closeAudit != nil {
+		s.closers = append(s.closers, closeAudit)
+	}
 	if s.DB, err = db.Open(ctx, c.database()); err != nil {
 		return nil, err
 	}
@@ -133,22 +142,36 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	s.Manager = manager.New(manager.Config{
 		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
-		Host: c.Host, Heavy: c.Workers.Trees, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, VerifyShare: c.Verify.SharePerDay, Log: log, Now: p.now, Step: p.step,
+		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject,
+		Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
+		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Now: p.now, Step: p.step,
 	})
 	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
 		return nil, err
 	}
-	if s.listener, err = net.Listen("tcp", c.Listen); err != nil {
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
 		return nil, err
 	}
+	s.listener = keepDoor(listener, p.bounds.Connections)
 	s.closers = append(s.closers, s.closeListener)
+	secure, err := c.tls(log)
+	if err != nil {
+		return nil, err
+	}
+	s.secure = secure != nil
+	if !s.secure && c.Auth.Strategy != "none" && !c.onLoopback() {
+		log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
+	}
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, Log: log,
+			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
+			Log: log, Audit: audit, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 		}),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		TLSConfig:         secure,
+		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
+		MaxHeaderBytes: p.bounds.HeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
 }
@@ -232,7 +255,13 @@ func (c *Config) limits() map[abaca.Resource]int {
 const grace = 20 * time.Second
 
 // Endpoint is the URL that clients are given.
-func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String() + "/v2" }
+func (s *Server) Endpoint() string {
+	scheme := "http://"
+	if s.secure {
+		scheme = "https://"
+	}
+	return scheme + s.listener.Addr().String() + "/v2"
+}
 
 // Serve answers requests and does the work until ctx ends; then it stops both in good order.
 func (s *Server) Serve(ctx context.Context) error {
@@ -243,7 +272,11 @@ func (s *Server) Serve(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.http.Serve
+		if s.secure {
+			serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+		}
+		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

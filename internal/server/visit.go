@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"abaca"
 	"abaca/internal/db"
 	"abaca/internal/manager"
 )
@@ -21,7 +22,8 @@ type Visit struct {
 	Manager *manager.Manager
 	DB      *db.DB
 
-	close func() error
+	config Config
+	close  func() error
 }
 
 // OpenBeside opens a data directory that a server has used before. It makes nothing, and takes no lock.
@@ -44,6 +46,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	return &Visit{
 		Manager: manager.New(manager.Config{DB: d, Engine: e, Lease: c.Workers.Lease, Log: log, Now: time.Now}),
 		DB:      d,
+		config:  c,
 		close:   func() error { return errors.Join(closer(e)(), d.Close()) },
 	}, nil
 }
@@ -70,6 +73,29 @@ func (c *Config) own(left string) error {
 		return fmt.Errorf("the data in %s belongs to the user with the number %d, as whom this is to be run too", c.DataDir, of.Uid)
 	}
 	return nil
+}
+
+// auditCommand writes the line of a command that was given on this machine instead of in a request, by the user with this number.
+func (c *Config) auditCommand(log *slog.Logger, a abaca.Audit, err error) error {
+	write, done, aerr := c.openAudit(log)
+	if aerr != nil || write == nil {
+		return errors.Join(err, aerr)
+	}
+	a.Event, a.Caller.User, a.Outcome, a.Ended = abaca.AuditEnd, fmt.Sprintf("uid %d", os.Geteuid()), abaca.OutcomeDone, time.Now()
+	if err != nil {
+		a.Outcome = abaca.OutcomeFailed
+	}
+	write(a)
+	return errors.Join(err, done())
+}
+
+// Shred destroys a project's key and what it has saved, see manager.Shred, and audits that.
+func (v *Visit) Shred(ctx context.Context, project abaca.ProjectID, force bool) error {
+	began := time.Now()
+	err := v.Manager.Shred(ctx, project, force)
+	return v.config.auditCommand(v.Manager.Log, abaca.Audit{
+		Action: "shred_project", Resource: "project", ID: string(project), Owner: project, Began: began,
+	}, err)
 }
 
 // Close lets go of everything.
