@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
+	"github.com/kopia/kopia/repo/blob"
 	"golang.org/x/sync/errgroup"
 
 	"abaca/internal/test/s3"
@@ -157,4 +160,44 @@ func TestOneAtATimeIsAtWork(t *testing.T) {
 			release()
 		})
 	}
+}
+
+func TestDirectoriesInABucketAreReadInBlocks(t *testing.T) {
+	t.Parallel()
+	var gets atomic.Int64
+	f := &faults{get: func(context.Context, blob.ID) error { gets.Add(1); return nil }}
+	f.on.Store(true)
+	e := newEngine(t, t.TempDir(), inBucket(s3.Start(t)), func(c *Config) { c.Wrap = f.storage })
+	tree := t.TempDir()
+	const dirs = 500
+	for i := range dirs {
+		must(t, os.MkdirAll(filepath.Join(tree, fmt.Sprint(i%20), fmt.Sprint(i)), 0o755))
+		must(t, os.WriteFile(filepath.Join(tree, fmt.Sprint(i%20), fmt.Sprint(i), "f"), randomBytes(uint64(i), 500), 0o644))
+	}
+	ref, _ := mustSave(t, e, tree, "one", "")
+	gets.Store(0)
+	mustEqual(t, tree, restored(t, e, ref))
+	if n := gets.Load(); n > dirs/10 {
+		t.Errorf("%d directories were read in %d requests", dirs, n)
+	} else {
+		t.Logf("%d requests", n)
+	}
+}
+
+func TestALeaseWhoseHolderDiedIsTakenOverAfterItsLife(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	a := newEngine(t, t.TempDir(), inBucket(s3.Start(t))).annexOf(testProject).annex.(bucketAnnex)
+	must(t, a.put(ctx, leaseName, []byte("somebody who died")))
+	if _, _, err := a.exclude(ctx, false); !errors.Is(err, errExcluded) {
+		t.Fatalf("it was taken at once: %v", err)
+	}
+	a.leases.mu.Lock()
+	seen := a.leases.seen[a.prefix]
+	seen.since = seen.since.Add(-leaseLife)
+	a.leases.seen[a.prefix] = seen
+	a.leases.mu.Unlock()
+	_, release, err := a.exclude(ctx, false)
+	must(t, err)
+	release()
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -66,8 +68,10 @@ func New(config Config) (*Engine, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if err := os.MkdirAll(config.Root, 0o700); err != nil {
-		return nil, fmt.Errorf("making the directory of repositories: %w", err)
+	if _, err := os.Stat(config.Root); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(config.Root, 0o700), syncDir(filepath.Dir(config.Root))); err != nil {
+			return nil, fmt.Errorf("making the directory of repositories: %w", err)
+		}
 	}
 	keys, err := newKeyring(config.MasterKey)
 	if err != nil {

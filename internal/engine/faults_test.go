@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,31 +124,29 @@ func half(data blob.Bytes) plainBytes {
 
 func TestASaveThatTheStorageFailsIsAFailureInWordsAndLaterSucceeds(t *testing.T) {
 	t.Parallel()
-	tree := plainTree(t)
+	tree := smallTree(t)
 	for name, c := range map[string]struct {
 		faults *faults
 		words  string
 	}{
-		"the storage is full":              {&faults{any: onPut(unix.ENOSPC)}, "the storage of backups is full"},
-		"a quota is used up":               {&faults{any: onPut(unix.EDQUOT)}, "the storage of backups is full"},
-		"the storage can only be read":     {&faults{any: onPut(unix.EROFS)}, "the storage of backups refuses access"},
-		"a permission is lost":             {&faults{any: onPut(unix.EACCES)}, "the storage of backups refuses access"},
-		"credentials are wrong":            {&faults{any: onPut(blob.ErrInvalidCredentials)}, "the storage of backups refuses access"},
-		"every operation fails":            {&faults{any: func(string) error { return errors.New("503 Slow Down") }}, "the storage of backups fails"},
-		"every listing fails":              {&faults{any: on("list", errors.New("timeout"))}, "the storage of backups fails"},
-		"every blob is torn":               {&faults{put: tear}, "the storage of backups fails"},
-		"nothing that is stored is stored": {&faults{put: lie}, "the storage of backups fails"},
-		"packs vanish after they were seen": {&faults{put: func(ctx context.Context, st blob.Storage, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
-			return errors.Join(vanish(ctx, st, id), st.PutBlob(ctx, id, data, opts))
-		}}, "the storage of backups lost what it was given"},
+		"the storage is full":               {&faults{any: onPut(unix.ENOSPC)}, "the storage of backups is full"},
+		"a quota is used up":                {&faults{any: onPut(unix.EDQUOT)}, "the storage of backups is full"},
+		"the storage can only be read":      {&faults{any: onPut(unix.EROFS)}, "the storage of backups refuses access"},
+		"a permission is lost":              {&faults{any: onPut(unix.EACCES)}, "the storage of backups refuses access"},
+		"credentials are wrong":             {&faults{any: onPut(blob.ErrInvalidCredentials)}, "the storage of backups refuses access"},
+		"every operation fails":             {&faults{any: func(string) error { return errors.New("503 Slow Down") }}, "the storage of backups fails"},
+		"every listing fails":               {&faults{any: on("list", errors.New("timeout"))}, "the storage of backups fails"},
+		"every blob is torn":                {&faults{put: tear}, "the storage of backups fails"},
+		"nothing that is stored is stored":  {&faults{put: lie}, "the storage of backups fails"},
+		"packs vanish after they were seen": {&faults{put: vanishing()}, "the storage of backups lost what it was given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			root := newRoot(t, testProject)
 			e := c.faults.engine(t, root)
 			first, _ := mustSave(t, e, tree, "before", "")
-			changed := plainTree(t)
-			must(t, writeDurably(changed+"/new", randomBytes(77, 3<<20)))
+			changed := smallTree(t)
+			must(t, writeDurably(changed+"/new", randomBytes(77, 1<<20)))
 			c.faults.on.Store(true)
 			_, _, err := e.Save(context.Background(), request("one", first), volumeOf(t, changed), nil)
 			reason, ok := errors.AsType[*abaca.Reason](err)
@@ -185,17 +185,22 @@ func tear(ctx context.Context, st blob.Storage, id blob.ID, data blob.Bytes, opt
 
 func lie(context.Context, blob.Storage, blob.ID, blob.Bytes, blob.PutOptions) error { return nil }
 
-// vanish removes the packs that are there and young when an index blob is put, which comes after them.
-func vanish(ctx context.Context, st blob.Storage, id blob.ID) error {
-	if !inIndex(id) {
-		return nil
-	}
-	return st.ListBlobs(ctx, "p", func(m blob.Metadata) error {
-		if time.Since(m.Timestamp) > time.Second {
-			return nil
+// vanishing removes the packs that were put when an index blob is put, which comes after them.
+func vanishing() func(context.Context, blob.Storage, blob.ID, blob.Bytes, blob.PutOptions) error {
+	var mu sync.Mutex
+	var packs []blob.ID
+	return func(ctx context.Context, st blob.Storage, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+		mu.Lock()
+		defer mu.Unlock()
+		err := st.PutBlob(ctx, id, data, opts)
+		if strings.HasPrefix(string(id), "p") {
+			packs = append(packs, id)
 		}
-		return st.DeleteBlob(ctx, m.BlobID)
-	})
+		for inIndex(id) && err == nil && len(packs) > 0 {
+			err, packs = st.DeleteBlob(ctx, packs[0]), packs[1:]
+		}
+		return err
+	}
 }
 
 func TestWhatFailsOrIsTornOnceIsTriedAgain(t *testing.T) {
@@ -227,7 +232,7 @@ func TestWhatFailsOrIsTornOnceIsTriedAgain(t *testing.T) {
 			ctx := context.Background()
 			f.on.Store(true)
 			e := f.engine(t, t.TempDir())
-			tree := plainTree(t)
+			tree := smallTree(t)
 			ref, _ := mustSave(t, e, tree, "one", "")
 			mustSave(t, e, tree, "two", ref)
 			must(t, e.Delete(ctx, testProject, "two"))
@@ -252,7 +257,7 @@ func hang(t testing.TB) func(string) error {
 
 func TestAStorageThatHangsHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	tree := plainTree(t)
+	tree := smallTree(t)
 	const soon = 20 * time.Second // the operation's last breath of a second included, on a busy machine
 	within := func(t *testing.T, what string, f func() error) error {
 		t.Helper()
@@ -354,75 +359,15 @@ func TestAStorageThatHangsHoldsUpNobody(t *testing.T) {
 	})
 }
 
-func TestAListingThatLeavesOutBlobsHasNothingDeleted(t *testing.T) {
-	t.Parallel()
-	for name, leaveOut := range map[string]func() func(blob.Metadata) bool{
-		"all blobs": func() func(blob.Metadata) bool { return func(blob.Metadata) bool { return true } },
-		"the index": func() func(blob.Metadata) bool { return func(m blob.Metadata) bool { return inIndex(m.BlobID) } },
-		"every other blob of the index": func() func(blob.Metadata) bool {
-			var n atomic.Int64
-			return func(m blob.Metadata) bool { return inIndex(m.BlobID) && n.Add(1)%2 == 0 }
-		},
-		"one index blob": func() func(blob.Metadata) bool {
-			var which atomic.Pointer[blob.ID]
-			return func(m blob.Metadata) bool {
-				if !inIndex(m.BlobID) {
-					return false
-				}
-				which.CompareAndSwap(nil, &m.BlobID)
-				return *which.Load() == m.BlobID
-			}
-		},
-	} {
-		for _, fresh := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, an engine that has seen them: %v", name, !fresh), func(t *testing.T) {
-				t.Parallel()
-				ctx := context.Background()
-				root := newRoot(t, testProject)
-				var offset atomic.Int64
-				clock := func(c *Config) {
-					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
-				}
-				f := &faults{list: leaveOut()}
-				e := f.engine(t, root, clock)
-				one, two := plainTree(t), t.TempDir()
-				must(t, writeDurably(two+"/f", randomBytes(5, 30<<20)))
-				first, _ := mustSave(t, e, one, "one", "")
-				second, _ := mustSave(t, e, two, "two", "")
-				if fresh {
-					e = f.engine(t, root, clock)
-				}
-				f.on.Store(true)
-				for range 6 {
-					offset.Add(int64(25 * time.Hour))
-					if err := e.Maintain(ctx, testProject); err != nil {
-						t.Log(err)
-					}
-				}
-				f.on.Store(false)
-				if f.met.Load() == 0 {
-					t.Fatal("nothing was left out")
-				}
-				after := newEngine(t, root, clock)
-				for ref, v := range mustVerify(t, after, everything, first, second) {
-					if v.Damaged != 0 {
-						t.Errorf("%s: %+v", ref, v)
-					}
-				}
-				for range 4 { // nor is it remembered as rubbish
-					offset.Add(int64(25 * time.Hour))
-					must(t, after.Maintain(ctx, testProject))
-				}
-				mustEqual(t, one, restored(t, after, first))
-				mustEqual(t, two, restored(t, after, second))
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				for _, id := range f.deleted {
-					if isPack(id) {
-						t.Errorf("pack %v was deleted", id)
-					}
-				}
-			})
-		}
+// smallTree makes a tree of a few packs' contents.
+func smallTree(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	for i := range 20 {
+		dir := filepath.Join(root, fmt.Sprint(i%5))
+		must(t, os.MkdirAll(dir, 0o750))
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), randomBytes(uint64(i), 1000*i), 0o640))
 	}
+	must(t, os.WriteFile(filepath.Join(root, "big"), randomBytes(1, 2<<20), 0o600))
+	return root
 }

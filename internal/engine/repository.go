@@ -181,6 +181,9 @@ func (e *Engine) openStorage(ctx context.Context, r *repository) error {
 	if e.config.Wrap != nil {
 		st = e.config.Wrap(st)
 	}
+	if e.config.Bucket != nil {
+		st = newBlockStorage(st)
+	}
 	r.storage = newSteadyStorage(st, e.patience)
 	return nil
 }

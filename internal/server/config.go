@@ -72,6 +72,8 @@ type Config struct {
 		KeyFile  string `koanf:"key_file" yaml:"key_file"`
 	} `koanf:"tls" yaml:"tls"`
 	TrustProxyHeaders bool `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
+	Repository string   `koanf:"repository" yaml:"repository"` // empty: in the data directory; file:///path, or s3://bucket/prefix
+	S3         S3Config `koanf:"s3" yaml:"s3"`
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
 	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
@@ -126,6 +128,7 @@ func defaults() map[string]any {
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"auth.keystone": keystoneDefaults,
 		"tls.cert_file": "", "tls.key_file": "", "trust_proxy_headers": false,
+		"repository": "", "s3.endpoint": "", "s3.region": "", "s3.ca_file": "", "s3.credentials_file": "", "s3.plain_http": false,
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
@@ -184,6 +187,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
+	c.S3.variable = lookIn(environ)
 	if !k.Exists("workers.trees_per_project") && c.Auth.Strategy != "none" { // without authentication there is one project to speak of
 		c.Workers.TreesPerProject = (c.Workers.Trees + 1) / 2 // so that what one project waits for never fills all places
 	}
@@ -258,8 +262,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkBackends(), c.checkWorkers(), c.checkVerify(),
-		c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkRepository(), c.checkBackends(), c.checkWorkers(),
+		c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.

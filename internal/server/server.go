@@ -29,6 +29,7 @@ import (
 const (
 	databaseName   = "abaca.db"
 	repositoryName = "repository"
+	connections    = "connections" // what the engine needs on this host of repositories that are in a bucket
 	lockName       = "lock"
 )
 
@@ -177,8 +178,12 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 }
 
 func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error) {
+	root, bucket, err := c.place()
+	if err != nil {
+		return nil, err
+	}
 	e, err := engine.New(engine.Config{
-		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, HoldKeys: c.holdKeys, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		Root: root, Bucket: bucket, MasterKey: key, HoldKeys: c.holdKeys, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)

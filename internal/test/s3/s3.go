@@ -74,7 +74,7 @@ func start(t testing.TB, secure bool) *Server {
 	must(t, err)
 	s.Endpoint = listener.Addr().String()
 	must(t, listener.Close()) // the server can only be told a port
-	args := []string{"--port", s.Endpoint, "--quiet"}
+	args := []string{"--port", s.Endpoint, "--quiet", "--keep-alive"}
 	probe := "http://" + s.Endpoint
 	if secure {
 		s.CA = certificate(t, root)
