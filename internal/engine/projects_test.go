@@ -40,7 +40,7 @@ func withKeys(first []byte, others ...[]byte) func(*Config) {
 	}
 }
 
-func smallTree(t testing.TB) string {
+func tinyTree(t testing.TB) string {
 	t.Helper()
 	tree := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(tree, "f"), []byte("content"), 0o600))
@@ -57,7 +57,7 @@ func saveOf(t testing.TB, e *Engine, project abaca.ProjectID, id, tree string) a
 func TestProjectsAreFoundByTheirPlaces(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, open func(...func(*Config)) *Engine) {
-		e, tree := open(), smallTree(t)
+		e, tree := open(), tinyTree(t)
 		want := []abaca.ProjectID{"a", "a/b", "ä%2f", abaca.ProjectID(strings.Repeat("long/", 100)), "~", ".."}
 		for _, p := range want {
 			saveOf(t, e, p, "one", tree)
@@ -75,7 +75,7 @@ func TestAnotherMasterKeyTakesOver(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, open func(...func(*Config)) *Engine) {
 		ctx := context.Background()
-		next, tree := bytes.Repeat([]byte{9}, masterKeyLength), smallTree(t)
+		next, tree := bytes.Repeat([]byte{9}, masterKeyLength), tinyTree(t)
 		before := open()
 		ref := saveOf(t, before, testProject, "one", tree)
 		e := open(withKeys(next, testKey()))
@@ -130,7 +130,7 @@ func TestAShreddedProjectIsGoneAndBeginsAnew(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, open func(...func(*Config)) *Engine) {
 		ctx := context.Background()
-		e, other, tree := open(), open(), smallTree(t)
+		e, other, tree := open(), open(), tinyTree(t)
 		ref := saveOf(t, e, testProject, "one", tree)
 		saveOf(t, e, "neighbour", "one", tree)
 		must(t, other.Note(ctx, testProject, "one", []byte("secret")))
@@ -168,7 +168,7 @@ func TestAShreddedProjectIsGoneAndBeginsAnew(t *testing.T) {
 func TestNothingIsSavedWithAKeyThatIsDestroyedMeanwhile(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, open func(...func(*Config)) *Engine) {
-		ctx, tree := context.Background(), smallTree(t)
+		ctx, tree := context.Background(), tinyTree(t)
 		other := open()
 		for _, prefix := range []string{"p", "q", "x"} { // of what it writes last before the shredding
 			met := false
@@ -206,7 +206,7 @@ func TestNothingIsSavedWithAKeyThatIsDestroyedMeanwhile(t *testing.T) {
 
 func TestALostKeyIsNoShreddedOne(t *testing.T) {
 	t.Parallel()
-	ctx, root, tree := context.Background(), t.TempDir(), smallTree(t)
+	ctx, root, tree := context.Background(), t.TempDir(), tinyTree(t)
 	ref := saveOf(t, newEngine(t, root), testProject, "one", tree)
 	secret := filepath.Join(root, dirName(testProject), secretFile)
 	key, err := os.ReadFile(secret)

@@ -71,9 +71,9 @@ type Config struct {
 		CertFile string `koanf:"cert_file" yaml:"cert_file"` // PEM, with intermediate certificates; both empty: plain HTTP
 		KeyFile  string `koanf:"key_file" yaml:"key_file"`
 	} `koanf:"tls" yaml:"tls"`
-	TrustProxyHeaders bool `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
-	Repository string   `koanf:"repository" yaml:"repository"` // empty: in the data directory; file:///path, or s3://bucket/prefix
-	S3         S3Config `koanf:"s3" yaml:"s3"`
+	TrustProxyHeaders bool     `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
+	Repository        string   `koanf:"repository" yaml:"repository"`                   // empty: in the data directory; file:///path, or s3://bucket/prefix
+	S3                S3Config `koanf:"s3" yaml:"s3"`
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
 	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
