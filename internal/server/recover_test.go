@@ -86,15 +86,18 @@ func forget(t *testing.T, c server.Config) {
 }
 
 func TestALostCatalogueIsMadeAgain(t *testing.T) {
-	for _, database := range []string{"SQLite", "PostgreSQL"} {
+	for _, database := range []string{"SQLite", "SQLite and a bucket", "PostgreSQL"} {
 		for _, filesToo := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, the shares' files lost too: %v", database, filesToo), func(t *testing.T) {
 				c, err := serve.Config(t.TempDir())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if database == "PostgreSQL" {
+				switch database {
+				case "PostgreSQL":
 					c.Database = server.DatabaseURL(postgres.New(t))
+				case "SQLite and a bucket":
+					c, _ = inBucket(t)
 				}
 				s, saved := withTwoProjects(t, c)
 				s.Stop()
