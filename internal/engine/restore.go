@@ -39,7 +39,7 @@ const idleDirs = 256
 func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Report, err error) {
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, project, mustExist)
+	r, release, err := e.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return abaca.Report{}, gone(ref, err)
 	}

@@ -30,7 +30,7 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 	defer func() { err = storageReason(err) }()
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, req.Project, create)
+	r, release, err := e.acquire(ctx, req.Project, create)
 	if err != nil {
 		return "", abaca.Report{}, err
 	}
@@ -121,7 +121,12 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 	}
 	stop := s.progress.tell(ctx, report)
 	err = s.walk(ctx, root, e.config.Checkpoint, func(ctx context.Context) error {
-		return t.publish(func() error { return s.checkpoint(ctx, req, root.base, started, e.config.Now()) })
+		return t.publish(func() error {
+			if err := e.keyed(ctx, r); err != nil {
+				return err
+			}
+			return s.checkpoint(ctx, req, root.base, started, e.config.Now())
+		})
 	})
 	stop()
 	if err != nil {
@@ -139,6 +144,9 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 			return err
 		}
 		if err := e.confirm(ctx, r, w, req.ID); err != nil {
+			return err
+		}
+		if err := e.keyed(ctx, r); err != nil {
 			return err
 		}
 		if err := w.renewal.settle(ctx); err != nil {

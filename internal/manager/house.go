@@ -38,6 +38,9 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 		return err
 	}
 	m.sweep(ctx)
+	if err := m.noteAll(ctx); err != nil {
+		return err
+	}
 	projects, err := m.DB.Projects(ctx)
 	if err != nil {
 		return err

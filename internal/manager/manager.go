@@ -27,6 +27,18 @@ type Engine interface {
 	// Verify reads the trees of refs back: all directories and chunk lists, and the contents whose hash lies in the slice. Damage
 	// is in the verifications, of which there is one for each ref but those deleted meanwhile; an error is what ended the whole.
 	Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error)
+	// Note keeps a record beside what was saved under an id, durably, in the place of an earlier one; Delete removes it.
+	Note(ctx context.Context, project abaca.ProjectID, id string, record []byte) error
+	// Unnote removes the record of what was deleted; none is no error.
+	Unnote(ctx context.Context, project abaca.ProjectID, id string) error
+	// Projects lists the projects that have anything saved, whatever the catalogue says.
+	Projects(ctx context.Context) ([]abaca.ProjectID, error)
+	// Found lists what a project has saved, oldest first, with the records.
+	Found(ctx context.Context, project abaca.ProjectID) ([]abaca.Found, error)
+	// Stats measures a project's repository, without reading file contents.
+	Stats(ctx context.Context, project abaca.ProjectID) (abaca.RepositoryStats, error)
+	// Shred destroys a project's key and everything that it has saved.
+	Shred(ctx context.Context, project abaca.ProjectID) error
 	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
 	Maintain(ctx context.Context, project abaca.ProjectID) error
 }

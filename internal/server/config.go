@@ -54,8 +54,10 @@ type Config struct {
 	Database      DatabaseURL `koanf:"database" yaml:"database"`               // postgres://…; empty: SQLite in the data directory
 	MasterKey     Secret      `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
 	MasterKeyFile string      `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
-	ExportHost    string      `koanf:"export_host" yaml:"export_host"`
-	Host          string      `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
+	// A file of keys that are still accepted while the master key is being changed; empty: master_key_file with .previous added.
+	MasterKeyPrevious string `koanf:"master_key_previous" yaml:"master_key_previous"`
+	ExportHost        string `koanf:"export_host" yaml:"export_host"`
+	Host              string `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
 
 	Auth struct {
 		Strategy         string         `koanf:"strategy" yaml:"strategy"`
@@ -103,6 +105,8 @@ type Config struct {
 		Format string `koanf:"format" yaml:"format"`
 		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
+
+	keepsPrevious bool // whether an operator looks after the file of previous keys
 }
 
 // A BackendConfig describes one back end.
@@ -119,7 +123,7 @@ func defaults() map[string]any {
 		quotas[string(r)] = limit
 	}
 	return map[string]any{
-		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "",
+		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "", "master_key_previous": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"auth.keystone": keystoneDefaults,
@@ -225,6 +229,10 @@ func (c *Config) complete() (err error) {
 	}
 	if c.MasterKeyFile == "" && c.MasterKey == "" {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	c.keepsPrevious = c.MasterKeyPrevious != ""
+	if c.MasterKeyPrevious == "" && c.MasterKeyFile != "" {
+		c.MasterKeyPrevious = c.MasterKeyFile + ".previous"
 	}
 	switch c.Log.Audit {
 	case auditOff, auditStderr:

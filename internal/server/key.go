@@ -23,7 +23,7 @@ func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 	if c.MasterKey != "" {
 		return parseKey(string(c.MasterKey))
 	}
-	info, err := os.Stat(c.MasterKeyFile)
+	text, err := readSecret(c.MasterKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if dataExists {
 			return nil, fmt.Errorf("the master key %s is missing; without it the backups that there are cannot be read", c.MasterKeyFile)
@@ -31,16 +31,9 @@ func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 		return makeKey(c.MasterKeyFile)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the master key %s can be read by others; its mode must be 0600", c.MasterKeyFile)
-	}
-	text, err := os.ReadFile(c.MasterKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
-	}
-	key, err := parseKey(string(text))
+	key, err := parseKey(keyDigits(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.MasterKeyFile, err)
 	}
@@ -66,17 +59,25 @@ func settleKey(path string) error {
 	return err
 }
 
-// makeKey writes a new key so that after a power loss there is all of it or nothing.
+// makeKey makes a key's file.
 func makeKey(path string) ([]byte, error) {
 	key := make([]byte, keyLength)
 	rand.Read(key)
+	if err := writeKey(path, key); err != nil {
+		return nil, fmt.Errorf("make master key: %w", err)
+	}
+	return key, nil
+}
+
+// writeKey puts a key in place so that after a power loss there is all of it or what was there before.
+func writeKey(path string, key []byte) error {
 	draft := path + ".new"
 	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
 	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
 	err = errors.Join(err, f.Sync(), f.Close())
@@ -86,8 +87,5 @@ func makeKey(path string) ([]byte, error) {
 	if err == nil {
 		err = posix.SyncDir(filepath.Dir(path))
 	}
-	if err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
-	}
-	return key, nil
+	return err
 }

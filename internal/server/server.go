@@ -194,7 +194,7 @@ func (c *Config) openEngine(key []byte, log *slog.Logger, now func() time.Time) 
 		return nil, err
 	}
 	e, err := engine.New(engine.Config{
-		Root: root, Bucket: bucket, MasterKey: key, Log: log, Now: now, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		Root: root, Bucket: bucket, MasterKey: key, HoldKeys: c.holdKeys, Log: log, Now: now, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
