@@ -172,6 +172,7 @@ func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func(
 		readers: make(chan struct{}, max(workers, runtime.GOMAXPROCS(0))),
 		buffers: make(chan *[maxChunk]byte, chunkBuffers),
 	}
+	s.progress.stored = &w.stored
 	for range chunkBuffers {
 		s.buffers <- nil // made when first used
 	}
