@@ -14,6 +14,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -36,17 +38,22 @@ type Config struct {
 	Policy     *auth.Policy
 	ExportHost string // what export locations name as the host
 	Log        *slog.Logger
+	Audit      func(abaca.Audit) // called after each call that may change something; nil for no audit
+
+	Requests int           // how many are answered at a time; 0 for any number
+	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
 }
 
 // A Server answers requests.
 type Server struct {
 	Config
 	routes *http.ServeMux // of routes below /v2, with the project taken out of the path
+	places chan struct{}  // one is taken by each request that is answered
 }
 
 // New makes a Server.
 func New(c Config) *Server {
-	s := &Server{Config: c, routes: http.NewServeMux()}
+	s := &Server{Config: c, routes: http.NewServeMux(), places: make(chan struct{}, c.Requests)}
 	s.routes.HandleFunc("/", unrouted)
 	for pattern, rs := range byPattern() {
 		s.routes.Handle(pattern, rs)
@@ -54,8 +61,11 @@ func New(c Config) *Server {
 	return s
 }
 
-// maxBody is Manila's limit for a request's body, in bytes.
-const maxBody = 114688
+// Manila's limits, in bytes.
+const (
+	maxBody = 114688
+	maxURL  = 8192
+)
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -68,6 +78,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	id := "req-" + uuid.NewString()
 	w.Header().Set("x-openstack-request-id", id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if len(r.URL.EscapedPath())+len(r.URL.RawQuery) > maxURL {
+		plain(w, http.StatusRequestURITooLong, "The request's URL is too long.")
+		return
+	}
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
 		serveVersions(w, r)
@@ -91,7 +106,19 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		plain(w, http.StatusBadRequest, "The request's body could not be read.")
 		return
 	}
-	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body}
+	if s.Patience > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), s.Patience)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	// What is told to somebody with credentials is for nobody else, and is old when it arrives.
+	w.Header().Set("Cache-Control", "no-store")
+	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}}
+	if !q.enter() {
+		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
+		return
+	}
+	defer q.done()
 	if q.caller, err = s.Auth.Authenticate(r); err != nil {
 		// Discovery tells nothing that the unauthenticated version list does not.
 		if r.URL.Path == "/v2/" && r.Method == http.MethodGet {
@@ -129,6 +156,21 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	inner := r.WithContext(context.WithValue(r.Context(), requestKey{}, q))
 	inner.URL = &url.URL{Path: rest}
 	s.routes.ServeHTTP(w, inner)
+}
+
+// enter takes a place among the requests that are answered at a time; false where there is none. Bodies are read before, so that
+// who sends slowly takes none.
+func (q *request) enter() bool {
+	if q.Requests == 0 {
+		return true
+	}
+	select {
+	case q.places <- struct{}{}:
+		q.done = sync.OnceFunc(func() { <-q.places })
+		return true
+	default:
+		return false
+	}
 }
 
 // requestKey is under which a request's context holds the *request on its way through the mux.

@@ -110,6 +110,7 @@ func createBackup(q *request) (int, any, error) {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "A share_id is needed.")
 	}
 	req := manager.NewBackup{Share: abaca.ShareID(share)}
+	q.names(req.Share)
 	if req.Name, err = optionalText(o, "name"); err != nil {
 		return 0, nil, err
 	}
@@ -123,6 +124,7 @@ func createBackup(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(b.ID), b.Project)
 	return http.StatusAccepted, object{"share_backup": q.backupDetail(b)}, nil
 }
 
@@ -137,6 +139,9 @@ func backupOptions(v any) (given bool, backupType *string, err error) {
 	options, ok := v.(object)
 	if !ok {
 		return false, nil, abaca.Errorf(abaca.Invalid, "backup_options must be an object.")
+	}
+	if len(options) > maxEntries {
+		return false, nil, tooMany("backup_options", maxEntries)
 	}
 	switch t := options["backup_type"].(type) {
 	case nil:
@@ -195,10 +200,12 @@ func restoreBackup(q *request) (int, any, error) {
 			}
 		}
 	}
+	q.names(target)
 	target, err := q.Manager.RestoreBackup(q.Context(), q.caller, q.backupID(), target)
 	if err != nil {
 		return 0, nil, err
 	}
+	q.names(target)
 	return http.StatusAccepted, object{"restore": object{"backup_id": q.backupID(), "share_id": target}}, nil
 }
 

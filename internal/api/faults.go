@@ -30,16 +30,18 @@ var faultForms = map[abaca.Fault]faultForm{
 const pause = "5"
 
 // fault writes an error in Manila's shape. What is nobody's fault but ours goes to the log, and only its request id to the client.
-func (q *request) fault(w http.ResponseWriter, err error) {
+func (q *request) fault(w http.ResponseWriter, err error) int {
+	if _, worded := errors.AsType[*abaca.RequestError](err); !worded && q.Context().Err() != nil {
+		// Either the client is gone or the time for an answer is up.
+		err = abaca.Errorf(abaca.Unavailable, "The request could not be answered in time.")
+	}
 	form := faultForms[abaca.FaultOf(err)]
 	detail := object{"code": form.status}
 	if e, ok := errors.AsType[*abaca.RequestError](err); ok {
 		detail["message"] = e.Message
 	} else {
 		detail["message"] = "The server failed to answer the request."
-		if q.Context().Err() == nil {
-			q.Log.Error("answering a request", "request_id", q.id, "method", q.Method, "path", q.URL.Path, "error", err)
-		}
+		q.Log.Error("answering a request", "request_id", q.id, "method", q.Method, "path", q.URL.Path, "error", err)
 	}
 	switch form.status {
 	case http.StatusRequestEntityTooLarge:
@@ -49,6 +51,7 @@ func (q *request) fault(w http.ResponseWriter, err error) {
 		w.Header().Set("Retry-After", pause)
 	}
 	writeJSON(w, form.status, object{form.key: detail})
+	return form.status
 }
 
 // absent is the answer to what this version of the API, or this caller, does not have.

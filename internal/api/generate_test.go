@@ -53,7 +53,7 @@ func (g generator) scalar() string {
 	}
 }
 
-var wrappers = []string{"share_backup", "share", "snapshot", "share_type", "volume_type", "metadata", "meta", "quota_set", "restore", "reset_status",
+var wrappers = []string{"share_backup", "share", "snapshot", "share_type", "volume_type", "metadata", "meta", "quota_set", "quota_class_set", "restore", "reset_status",
 	"force_delete", "unmanage", "extend", "explode", ""}
 
 var keys = []string{"share_id", "name", "description", "backup_options", "backup_type", "display_name", "display_description", "size", "share_proto",
@@ -151,6 +151,7 @@ var sound = []request{
 	{"PUT", "/quota-sets/{{p_demo}}", `{"quota_set": {"backups": «100», "backup_gigabytes": «1000», "shares": «-1», "force": «true»}}`},
 	{"DELETE", "/quota-sets/{{p_demo}}", ""},
 	{"GET", "/quota-class-sets/default", ""},
+	{"PUT", "/quota-class-sets/default", `{"quota_class_set": {"backups": «100», "class_name": «"default"»}}`},
 	{"GET", "/messages", ""},
 	{"GET", "/messages/{{no_id}}", ""},
 	{"DELETE", "/messages/{{no_id}}", ""},

@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"abaca"
+	"abaca/internal/manager"
 )
 
 // The longest key and value of metadata, in characters.
@@ -22,6 +23,9 @@ func metadata(v any) (map[string]string, error) {
 	o, ok := v.(object)
 	if !ok {
 		return nil, abaca.Errorf(abaca.Invalid, "metadata must be an object.")
+	}
+	if len(o) > manager.MaxMetadata {
+		return nil, tooMany("metadata", manager.MaxMetadata)
 	}
 	for key, value := range o {
 		text, ok := value.(string)

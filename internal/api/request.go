@@ -25,6 +25,8 @@ type request struct {
 	id           string
 	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
 	raw          []byte // the body
+	done         func() // gives up the request's place among those that are answered at a time
+	audit        abaca.Audit
 	version      microversion
 	experimental bool
 	pathValue    func(wildcard string) string
@@ -33,25 +35,26 @@ type request struct {
 // A handler answers with a status and a body to be encoded as JSON, nil for none, or with an error.
 type handler func(*request) (int, any, error)
 
-// reply settles the microversion, runs the handler and writes its answer.
-func (q *request) reply(w http.ResponseWriter, h handler) {
+// reply settles the microversion, runs the handler, writes its answer and returns its status.
+func (q *request) reply(w http.ResponseWriter, h handler) int {
 	header := w.Header()
 	header.Set("x-compute-request-id", q.id)
 	status, body, err := 0, any(nil), q.negotiate(header)
 	if err == nil {
 		status, body, err = h(q)
 	}
+	q.done() // who reads slowly makes nobody wait
 	if err != nil {
-		q.fault(w, err)
-		return
+		return q.fault(w, err)
 	}
 	if body == nil {
 		header.Set("Content-Type", "text/html; charset=UTF-8")
 		header.Set("Content-Length", "0")
 		w.WriteHeader(status)
-		return
+		return status
 	}
 	writeJSON(w, status, body)
+	return status
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
@@ -92,12 +95,47 @@ func (q *request) decode() (body any, present bool, err error) {
 	if !utf8.Valid(q.raw) {
 		return nil, false, malformed
 	}
+	if deeper(q.raw, maxDepth) {
+		return nil, false, abaca.Errorf(abaca.Invalid, "The request's body is nested more than %d levels deep.", maxDepth)
+	}
 	dec := json.NewDecoder(bytes.NewReader(q.raw))
 	dec.UseNumber()
 	if err := dec.Decode(&body); err != nil || dec.More() {
 		return nil, false, malformed
 	}
 	return body, true, nil
+}
+
+// maxDepth is how deep objects and lists may be nested in a body. Nothing that is asked for needs more than four levels.
+const maxDepth = 32
+
+// deeper reports whether brackets outside strings are nested more than some levels deep, as far as text is JSON.
+func deeper(text []byte, levels int) bool {
+	depth, quoted, escaped := 0, false, false
+	for _, c := range text {
+		switch {
+		case escaped:
+			escaped = false
+		case quoted:
+			escaped, quoted = c == '\\', c != '"'
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			if depth++; depth > levels {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// maxEntries is how many entries backup_options and extra specs may have.
+const maxEntries = 128
+
+func tooMany(key string, most int) error {
+	return abaca.Errorf(abaca.Invalid, "%s may have %d entries at most.", key, most)
 }
 
 // wrapped returns the object below key in the body. A body without one is Unprocessable, no body at all Invalid.

@@ -72,6 +72,7 @@ var table = []route{
 	{"PUT", "/quota-sets/{project}", "", "quota_set:update", 7, false, updateQuota},
 	{"DELETE", "/quota-sets/{project}", "", "quota_set:delete", 7, false, deleteQuota},
 	{"GET", "/quota-class-sets/{class}", "", "quota_class_set:show", 7, false, showQuotaClass},
+	{"PUT", "/quota-class-sets/{class}", "", "quota_class_set:update", 7, false, updateQuotaClass},
 
 	{"GET", "/messages", "", "message:get_all", 37, false, listMessages},
 	{"GET", "/messages/{id}", "", "message:get", 37, false, showMessage},
@@ -89,7 +90,11 @@ type routes []route
 func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.Context().Value(requestKey{}).(*request)
 	q.pathValue = r.PathValue
-	q.reply(w, rs.serve)
+	if rs[0].method == http.MethodGet {
+		q.reply(w, rs.serve)
+		return
+	}
+	q.audited(w, rs)
 }
 
 // byPattern groups the table by the patterns of http.ServeMux.
@@ -111,6 +116,7 @@ func (rs routes) serve(q *request) (int, any, error) {
 			return 0, nil, err
 		}
 	}
+	q.audit.Action = r.rule
 	if q.version < r.since || r.experimental && !q.experimental {
 		return absent(q)
 	}

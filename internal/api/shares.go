@@ -265,6 +265,7 @@ func createShare(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(s.ID), s.Project)
 	return q.oneShare(s)
 }
 
@@ -382,6 +383,7 @@ func manageShare(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(s.ID), s.Project)
 	return q.oneShare(s)
 }
 

@@ -82,6 +82,7 @@ func createSnapshot(q *request) (int, any, error) {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "A share_id is needed.")
 	}
 	req := manager.NewSnapshot{Share: abaca.ShareID(share)}
+	q.names(req.Share)
 	if req.Name, req.Description, err = nameOf(o); err != nil {
 		return 0, nil, err
 	}
@@ -92,6 +93,7 @@ func createSnapshot(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	q.made(string(s.ID), s.Project)
 	return http.StatusAccepted, object{"snapshot": q.snapshotDetail(s)}, nil
 }
 

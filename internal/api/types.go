@@ -150,7 +150,11 @@ func createType(q *request) (int, any, error) {
 	if t.Specs, err = extraSpecs(o["extra_specs"]); err != nil {
 		return 0, nil, err
 	}
-	return q.oneType(q.Manager.CreateShareType(q.Context(), t))
+	t, err = q.Manager.CreateShareType(q.Context(), t)
+	if err == nil {
+		q.made(string(t.ID), "")
+	}
+	return q.oneType(t, err)
 }
 
 // extraSpecs reads a share type's specs. Booleans are kept as upstream keeps them, as the words True and False.
@@ -159,6 +163,9 @@ func extraSpecs(v any) (map[string]string, error) {
 	o, ok := v.(object)
 	if !ok && v != nil {
 		return nil, abaca.Errorf(abaca.Invalid, "extra_specs must be an object.")
+	}
+	if len(o) > maxEntries {
+		return nil, tooMany("extra_specs", maxEntries)
 	}
 	for key, value := range o {
 		switch value := value.(type) {

@@ -75,10 +75,11 @@ var defaultRules = map[string]string{
 	"share_snapshot:reset_status":          "admin",
 	"share_snapshot_export_location:index": "reader",
 
-	"quota_set:show":       "reader",
-	"quota_set:update":     "admin",
-	"quota_set:delete":     "admin",
-	"quota_class_set:show": "reader",
+	"quota_set:show":         "reader",
+	"quota_set:update":       "admin",
+	"quota_set:delete":       "admin",
+	"quota_class_set:show":   "reader",
+	"quota_class_set:update": "admin",
 
 	"limits:index":            "reader",
 	"availability_zone:index": "reader",

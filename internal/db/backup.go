@@ -85,13 +85,14 @@ func (r reader) Projects(ctx context.Context) ([]abaca.ProjectID, error) {
 		`SELECT project_id FROM share_backups UNION SELECT project_id FROM share_snapshots UNION SELECT project_id FROM quota_usages ORDER BY 1`)
 }
 
-// InsertBackup adds a backup whose creation is waiting for a worker.
-func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup) error {
+// InsertBackup adds a backup whose creation, which a caller asked for, is waiting for a worker.
+func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup, asked abaca.Caller) error {
 	_, err := tx.exec(ctx, `INSERT INTO share_backups (id, project_id, user_id, share_id, size, display_name, display_description,
-			backup_type, with_options, zone, host, topic, status, created_at, lease_until)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)`,
+			backup_type, with_options, zone, host, topic, status, created_at, lease_until,
+			asked_request, asked_user, asked_project)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17)`,
 		b.ID, b.Project, b.User, b.Share, b.Size, b.Name, b.Description, b.Type, b.WithOptions, b.Zone, b.Host, b.Topic,
-		b.Status, micros(b.CreatedAt))
+		b.Status, micros(b.CreatedAt), asked.Request, asked.User, asked.Project)
 	if err != nil {
 		return fmt.Errorf("add share backup: %w", err)
 	}

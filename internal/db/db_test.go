@@ -51,7 +51,7 @@ func withShare(t *testing.T, db *DB, id abaca.ShareID, project abaca.ProjectID) 
 		err = tx.InsertShare(ctx, abaca.Share{
 			ID: id, Project: project, Type: "t-" + abaca.ShareTypeID(id), Size: 1, Proto: "NFS", Path: string(id),
 			Metadata: map[string]string{"k": `a"b`, "x": "y"}, Status: abaca.Creating, CreatedAt: now,
-		})
+		}, abaca.Caller{})
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func insert(t *testing.T, db *DB, backups ...abaca.Backup) {
 			if b.CreatedAt.IsZero() {
 				b.CreatedAt = now
 			}
-			if err := tx.InsertBackup(t.Context(), b); err != nil {
+			if err := tx.InsertBackup(t.Context(), b, abaca.Caller{}); err != nil {
 				return err
 			}
 		}
@@ -253,7 +253,7 @@ func TestWorkIsClaimedOnceAndLostWhenTheLeaseHasPassed(t *testing.T) {
 	insert(t, db, abaca.Backup{ID: "b", Project: "p", Share: "s"})
 	claim := func(owner string, at time.Time) (Job, bool) {
 		t.Helper()
-		job, ok, err := db.Claim(ctx, []abaca.Operation{abaca.DeleteBackup, abaca.CreateBackup}, owner, at, at.Add(time.Minute))
+		job, ok, err := db.Claim(ctx, []abaca.Operation{abaca.DeleteBackup, abaca.CreateBackup}, Worker{Name: owner}, at, at.Add(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestAStatusSetByHandIsNobodysWork(t *testing.T) {
 	insert(t, db, abaca.Backup{ID: "b", Project: "p", Share: "s"})
 	for _, to := range abaca.ResetStatuses {
 		db.must(t, func(tx *Tx) error { return tx.Reset(ctx, abaca.KindBackup, "b", to, now) })
-		if job, ok, err := db.Claim(ctx, abaca.Operations, "w", now.Add(time.Hour), now.Add(2*time.Hour)); ok || err != nil {
+		if job, ok, err := db.Claim(ctx, abaca.Operations, Worker{Name: "w"}, now.Add(time.Hour), now.Add(2*time.Hour)); ok || err != nil {
 			t.Errorf("%s was claimed: %+v, %v", to, job, err)
 		}
 	}
@@ -325,7 +325,7 @@ func TestWorkersClaimEachJobOnceHoweverManyThereAre(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			for {
-				job, ok, err := db.Claim(context.Background(), abaca.Operations, fmt.Sprint(w), now, now.Add(time.Minute))
+				job, ok, err := db.Claim(context.Background(), abaca.Operations, Worker{Name: fmt.Sprint(w)}, now, now.Add(time.Minute))
 				if err != nil {
 					t.Error(err)
 				}

@@ -27,9 +27,23 @@ var ErrLeaseLost = errors.New("the lease was lost")
 // A Job is one claim of one operation's unfinished work.
 type Job struct {
 	Operation abaca.Operation
-	ID        string // of the operation's subject
+	ID        string          // of the operation's subject
+	Project   abaca.ProjectID // whose the subject is
+	Asked     abaca.Caller    // who asked for the operation: user, project and request alone
 	Attempt   int64
 	Tries     int
+}
+
+const jobColumns = "id, project_id, asked_request, asked_user, asked_project, attempt, tries, status"
+
+// scanJob scans a row of the resources of a kind; it has no operation where its status is none's.
+func scanJob(kind abaca.Kind) func(scanner) (Job, error) {
+	return func(s scanner) (j Job, err error) {
+		var status abaca.Status
+		err = s.Scan(&j.ID, &j.Project, &j.Asked.Request, &j.Asked.User, &j.Asked.Project, &j.Attempt, &j.Tries, &status)
+		j.Operation, _ = abaca.OperationOf(kind, status)
+		return j, err
+	}
 }
 
 // tableOf names the table of the resources of a kind.
@@ -50,14 +64,15 @@ func inStatuses(n int, statuses []abaca.Status) (string, []any) {
 	return "status IN (" + strings.Join(marks, ", ") + ")", args
 }
 
-// Begin moves the subject of an operation from rest into its During status and offers it to the workers.
+// Begin moves the subject of an operation from rest into its During status and offers it to the workers, who are told who asked.
 // It returns false, and changes nothing, where the row is not in a status the operation may start from.
-func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id string, now time.Time) (bool, error) {
-	from, args := inStatuses(4, op.Subject.From)
+func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id string, asked abaca.Caller, now time.Time) (bool, error) {
+	from, args := inStatuses(7, op.Subject.From)
 	n, err := tx.exec(ctx, `UPDATE `+tableOf[op.Kind]+`
-		SET status = $1, lease_until = $2, lease_owner = NULL, tries = 0, fail_reason = '', updated_at = $2
+		SET status = $1, lease_until = $2, lease_owner = NULL, tries = 0, fail_reason = '', updated_at = $2,
+			asked_request = $4, asked_user = $5, asked_project = $6
 		WHERE id = $3 AND lease_until IS NULL AND `+from,
-		append([]any{op.Subject.During, micros(now), id}, args...)...)
+		append([]any{op.Subject.During, micros(now), id, asked.Request, asked.User, asked.Project}, args...)...)
 	if err != nil {
 		return false, fmt.Errorf("begin %s: %w", op.Name, err)
 	}
@@ -73,35 +88,6 @@ func (tx *Tx) MoveShare(ctx context.Context, id abaca.ShareID, from []abaca.Stat
 		return false, fmt.Errorf("move share to %s: %w", to, err)
 	}
 	return n == 1, nil
-}
-
-// Claim takes the longest waiting work of one of these operations and leases it to owner. ok is false where none waits.
-func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, owner string, now, until time.Time) (job Job, ok bool, err error) {
-	for _, op := range ops {
-		// A plain read first: workers look often and find nothing, and that must not take the write lock.
-		var waiting bool
-		err := db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+tableOf[op.Kind]+` WHERE status = $1 AND lease_until <= $2)`,
-			op.Subject.During, micros(now)).Scan(&waiting)
-		if err != nil {
-			return Job{}, false, fmt.Errorf("look for work: %w", err)
-		}
-		if !waiting {
-			continue
-		}
-		jobs, err := all(ctx, db.write, func(s scanner) (Job, error) {
-			j := Job{Operation: op}
-			return j, s.Scan(&j.ID, &j.Attempt, &j.Tries)
-		}, `UPDATE `+tableOf[op.Kind]+` SET lease_until = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
-			WHERE id = (SELECT id FROM `+tableOf[op.Kind]+` WHERE status = $3 AND lease_until <= $4 ORDER BY lease_until, id LIMIT 1)
-			RETURNING id, attempt, tries`, micros(until), owner, op.Subject.During, micros(now))
-		if err != nil {
-			return Job{}, false, fmt.Errorf("claim work: %w", err)
-		}
-		if len(jobs) > 0 {
-			return jobs[0], true, nil
-		}
-	}
-	return Job{}, false, nil
 }
 
 // Adopt makes every lease of this owner pass, because whoever held them is gone; it returns how many operations that were.
@@ -191,6 +177,18 @@ func (tx *Tx) ForgetData(ctx context.Context, kind abaca.Kind, id string) error 
 		return fmt.Errorf("forget data: %w", err)
 	}
 	return nil
+}
+
+// Underway returns the work that is done on the row, or waits; ok is false where it is nobody's work.
+func (r reader) Underway(ctx context.Context, kind abaca.Kind, id string) (job Job, ok bool, err error) {
+	jobs, err := all(ctx, r.q, scanJob(kind), `SELECT `+jobColumns+` FROM `+tableOf[kind]+` WHERE id = $1 AND lease_until IS NOT NULL`, id)
+	if err != nil {
+		return Job{}, false, fmt.Errorf("look for work under way: %w", err)
+	}
+	if len(jobs) == 0 || jobs[0].Operation.Name == "" {
+		return Job{}, false, nil
+	}
+	return jobs[0], true, nil
 }
 
 // Leased reports whether the row is some worker's work, done or waiting.

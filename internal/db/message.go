@@ -67,6 +67,26 @@ func (tx *Tx) InsertMessage(ctx context.Context, m abaca.Message) error {
 	return nil
 }
 
+// Told reports whether the project has a message since a time that says the same of the same.
+func (r reader) Told(ctx context.Context, m abaca.Message, since time.Time) (told bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM messages WHERE project_id = $1 AND detail_id = $2 AND created_at >= $3
+		AND resource_id = $4 AND action_id = $5 AND message = $6)`, m.Project, m.Detail, micros(since), m.ResourceID, m.Action, m.Text).Scan(&told)
+	if err != nil {
+		return false, fmt.Errorf("look for a message: %w", err)
+	}
+	return told, nil
+}
+
+// KeepMessages removes a project's messages of one detail but for the newest ones.
+func (tx *Tx) KeepMessages(ctx context.Context, project abaca.ProjectID, detail string, newest int) error {
+	_, err := tx.exec(ctx, `DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE project_id = $1 AND detail_id = $2
+		ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4)`, project, detail, int64(1)<<62, newest)
+	if err != nil {
+		return fmt.Errorf("remove old messages: %w", err)
+	}
+	return nil
+}
+
 // DeleteMessage removes a message; one that is gone already is NotFound.
 func (tx *Tx) DeleteMessage(ctx context.Context, id string) error {
 	n, err := tx.exec(ctx, `DELETE FROM messages WHERE id = $1`, id)

@@ -12,32 +12,62 @@ import (
 // A Usage is how much of a resource a project may have and has.
 type Usage struct{ Limit, InUse int }
 
-// Usages returns a project's limits and usage, with the defaults where the project has no limit of its own.
-func (r reader) Usages(ctx context.Context, project abaca.ProjectID, defaults map[abaca.Resource]int) (map[abaca.Resource]Usage, error) {
-	usages := make(map[abaca.Resource]Usage, len(defaults))
-	for resource, limit := range defaults {
-		usages[resource] = Usage{Limit: limit}
-	}
+// A limit is how much of a resource a project may have: its own limit, else the default one that has been set, else the
+// configured. Each takes the place of those after it.
+const limit = `coalesce((SELECT hard_limit FROM quotas WHERE project_id = $1 AND resource = $2),
+	(SELECT hard_limit FROM quota_defaults WHERE resource = $2), $4)`
+
+// amounts adds to a table of numbers by resource those that a query finds.
+func (r reader) amounts(ctx context.Context, put func(abaca.Resource, int), query string, args ...any) error {
 	type row struct {
 		resource abaca.Resource
 		n        int
 	}
-	scan := func(s scanner) (v row, err error) { return v, s.Scan(&v.resource, &v.n) }
-	limits, err := all(ctx, r.q, scan, `SELECT resource, hard_limit FROM quotas WHERE project_id = $1`, project)
+	rows, err := all(ctx, r.q, func(s scanner) (v row, err error) { return v, s.Scan(&v.resource, &v.n) }, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read quotas: %w", err)
+		return fmt.Errorf("read quotas: %w", err)
 	}
-	for _, l := range limits {
-		usages[l.resource] = Usage{Limit: l.n}
+	for _, v := range rows {
+		put(v.resource, v.n)
 	}
-	used, err := all(ctx, r.q, scan, `SELECT resource, in_use FROM quota_usages WHERE project_id = $1`, project)
+	return nil
+}
+
+// Defaults returns the limits of projects without limits of their own: the configured ones where none has been set.
+func (r reader) Defaults(ctx context.Context, configured map[abaca.Resource]int) (map[abaca.Resource]int, error) {
+	limits := maps.Clone(configured)
+	put := func(r abaca.Resource, n int) { limits[r] = n }
+	return limits, r.amounts(ctx, put, `SELECT resource, hard_limit FROM quota_defaults`)
+}
+
+// SetDefaults writes limits of projects without limits of their own.
+func (tx *Tx) SetDefaults(ctx context.Context, limits map[abaca.Resource]int) error {
+	for resource, limit := range limits {
+		_, err := tx.exec(ctx, `INSERT INTO quota_defaults (resource, hard_limit) VALUES ($1, $2)
+			ON CONFLICT (resource) DO UPDATE SET hard_limit = excluded.hard_limit`, resource, limit)
+		if err != nil {
+			return fmt.Errorf("set default quota: %w", err)
+		}
+	}
+	return nil
+}
+
+// Usages returns a project's limits and usage, with the defaults where the project has no limit of its own.
+func (r reader) Usages(ctx context.Context, project abaca.ProjectID, configured map[abaca.Resource]int) (map[abaca.Resource]Usage, error) {
+	limits, err := r.Defaults(ctx, configured)
 	if err != nil {
-		return nil, fmt.Errorf("read quota usage: %w", err)
+		return nil, err
 	}
-	for _, u := range used {
-		usages[u.resource] = Usage{Limit: usages[u.resource].Limit, InUse: u.n}
+	usages := make(map[abaca.Resource]Usage, len(limits))
+	for resource, limit := range limits {
+		usages[resource] = Usage{Limit: limit}
 	}
-	return usages, nil
+	own := func(r abaca.Resource, n int) { usages[r] = Usage{Limit: n} }
+	if err := r.amounts(ctx, own, `SELECT resource, hard_limit FROM quotas WHERE project_id = $1`, project); err != nil {
+		return nil, err
+	}
+	used := func(r abaca.Resource, n int) { usages[r] = Usage{Limit: usages[r].Limit, InUse: n} }
+	return usages, r.amounts(ctx, used, `SELECT resource, in_use FROM quota_usages WHERE project_id = $1`, project)
 }
 
 // SetLimits writes limits of a project's own.
@@ -61,16 +91,15 @@ func (tx *Tx) ResetLimits(ctx context.Context, project abaca.ProjectID) error {
 }
 
 // Charge uses up resources in a project. What would go over a limit is refused with OverLimit, sizes before counts as Manila does.
-func (tx *Tx) Charge(ctx context.Context, project abaca.ProjectID, charge abaca.Charge, defaults map[abaca.Resource]int) error {
+func (tx *Tx) Charge(ctx context.Context, project abaca.ProjectID, charge abaca.Charge, configured map[abaca.Resource]int) error {
 	sizesFirst := slices.Collect(maps.Keys(charge))
 	slices.SortFunc(sizesFirst, func(a, b abaca.Resource) int { return isSize(b) - isSize(a) })
 	for _, resource := range sizesFirst {
 		if err := tx.openAccount(ctx, project, resource); err != nil {
 			return err
 		}
-		limit := `coalesce((SELECT hard_limit FROM quotas WHERE project_id = $1 AND resource = $2), $4)`
 		n, err := tx.exec(ctx, `UPDATE quota_usages SET in_use = in_use + $3 WHERE project_id = $1 AND resource = $2
-			AND (`+limit+` = -1 OR in_use + $3 <= `+limit+`)`, project, resource, charge[resource], defaults[resource])
+			AND (`+limit+` = -1 OR in_use + $3 <= `+limit+`)`, project, resource, charge[resource], configured[resource])
 		if err != nil {
 			return fmt.Errorf("charge quota: %w", err)
 		}

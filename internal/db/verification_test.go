@@ -144,11 +144,11 @@ func TestRecordsGoWithWhatTheyAreOf(t *testing.T) {
 	}
 	still(true)
 	db.must(t, func(tx *Tx) error {
-		_, err := tx.Begin(ctx, abaca.DeleteBackup, "b", now)
+		_, err := tx.Begin(ctx, abaca.DeleteBackup, "b", abaca.Caller{}, now)
 		return err
 	})
 	still(false)
-	job, ok, err := db.Claim(ctx, abaca.Operations, "w", now, now.Add(time.Minute))
+	job, ok, err := db.Claim(ctx, abaca.Operations, Worker{Name: "w"}, now, now.Add(time.Minute))
 	if err != nil || !ok {
 		t.Fatal(job, ok, err)
 	}
@@ -250,7 +250,16 @@ func TestWorkersClaimEachRoundOnceHoweverManyThereAre(t *testing.T) {
 	}
 }
 
-// A database of before verifications is made by the first migration alone.
+// before are rows as the first program wrote them.
+const before = `
+	INSERT INTO share_types (id, name, is_public, specs, created_at) VALUES ('t', 't', TRUE, '{}', 1);
+	INSERT INTO shares (id, project_id, user_id, share_type_id, size, proto, is_public, metadata, zone, backend, path, snapshot_id,
+		source_backup_id, status, created_at) VALUES ('s', 'p', 'u', 't', 1, 'NFS', FALSE, '{}', 'z', 'b', 's', '', '', 'available', 1);
+	INSERT INTO share_backups (id, project_id, user_id, share_id, size, with_options, zone, status, created_at, lease_until, ref) VALUES
+		('b', 'p', 'u', 's', 1, FALSE, 'z', 'available', 1, NULL, 'b'), ('c', 'p', 'u', 's', 1, FALSE, 'z', 'available', 1, NULL, 'c'),
+		('d', 'without data', 'u', 's', 1, FALSE, 'z', 'creating', 1, 1, '');`
+
+// A database of before verifications, and of before work knew who had asked for it, is made by the first migration alone.
 func TestWhatWasSavedBeforeIsVerifiedToo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "abaca.db")
 	old, err := openSQLite(t.Context(), path, "rwc", func(p *goose.Provider) error {
@@ -260,14 +269,13 @@ func TestWhatWasSavedBeforeIsVerifiedToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	withShare(t, old, "s", "p")
-	withSaved(t, old, "b", "p")
-	withSaved(t, old, "c", "p")
-	insert(t, old, abaca.Backup{ID: "d", Project: "without data", Share: "s"})
+	if _, err := old.write.ExecContext(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := JoinSQLite(t.Context(), path); err == nil || !strings.Contains(err.Error(), "version 1 and this program needs 2") {
+	if _, err := JoinSQLite(t.Context(), path); err == nil || !strings.Contains(err.Error(), "version 1 and this program needs 3") {
 		t.Errorf("joining an old database: %v", err)
 	}
 	db, err := OpenSQLite(t.Context(), path)
@@ -280,6 +288,10 @@ func TestWhatWasSavedBeforeIsVerifiedToo(t *testing.T) {
 	}
 	if r, ok, err := db.ClaimRound(t.Context(), "w", now, now.Add(time.Minute)); err != nil || ok {
 		t.Errorf("claimed %+v besides, %v", r, err)
+	}
+	job, ok, err := db.Claim(t.Context(), abaca.Operations, Worker{Name: "w"}, now, now.Add(time.Minute))
+	if err != nil || !ok || job.ID != "d" || job.Asked.Request != "" || job.Asked.User != "" {
+		t.Errorf("of the work that nobody is known to have asked for: %+v, %v, %v", job, ok, err)
 	}
 }
 

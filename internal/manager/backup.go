@@ -35,24 +35,21 @@ func (m *Manager) UpdateBackup(ctx context.Context, caller abaca.Caller, id abac
 // ResetBackupStatus writes a backup's status by hand. It starts no work. Work under way on the backup is stopped, and the
 // share that it held goes to rest as it would after a failure, since nobody else would free it.
 func (m *Manager) ResetBackupStatus(ctx context.Context, caller abaca.Caller, id abaca.BackupID, to abaca.Status) error {
-	return m.DB.Transact(ctx, func(tx *db.Tx) error {
+	return m.resetting(ctx, func(tx *db.Tx) (*db.Job, error) {
 		b, err := tx.Backup(ctx, id, caller.Scope())
 		if err != nil {
-			return err
+			return nil, err
 		}
-		leased, err := tx.Leased(ctx, abaca.KindBackup, string(id))
-		if err != nil {
-			return err
+		job, working, err := tx.Underway(ctx, abaca.KindBackup, string(id))
+		if err != nil || working && to == b.Status {
+			return nil, err
 		}
-		if op, working := abaca.OperationOf(abaca.KindBackup, b.Status); leased && working {
-			if to == b.Status {
-				return nil
-			}
-			if err := m.abandon(ctx, tx, op, b); err != nil {
-				return err
+		if working {
+			if err := m.abandon(ctx, tx, job.Operation, b); err != nil {
+				return nil, err
 			}
 		}
-		return tx.Reset(ctx, abaca.KindBackup, string(id), to, m.now())
+		return m.reset(ctx, tx, abaca.KindBackup, string(id), to)
 	})
 }
 

@@ -47,10 +47,14 @@ func (m *Manager) CreateBackup(ctx context.Context, caller abaca.Caller, req New
 			return err
 		}
 		move := abaca.CreateBackup.Share
-		if ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now); err != nil || !ok {
-			return errors.Join(err, busy(s))
+		ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now)
+		if err == nil && !ok {
+			err = busy(s)
 		}
-		return tx.InsertBackup(ctx, b)
+		if err != nil {
+			return err
+		}
+		return tx.InsertBackup(ctx, b, caller)
 	})
 	if err != nil {
 		return abaca.Backup{}, err
@@ -122,6 +126,7 @@ func (m *Manager) fits(ctx context.Context, tx *db.Tx, s abaca.Share, req NewBac
 type createBackup struct {
 	*Manager
 	id  abaca.BackupID
+	job db.Job
 	ref abaca.Ref
 	b   abaca.Backup
 	rep abaca.Report
@@ -194,11 +199,15 @@ func (w *createBackup) done(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	if text := marked(w.rep); text != "" {
-		if err := w.tell(ctx, tx, w.b.Project, w.b.Share, actionCreate, "create share backup "+string(w.id)+": "+text); err != nil {
+		if err := w.tell(ctx, tx, w.told(w.b, text)); err != nil {
 			return err
 		}
 	}
 	return w.freeShare(ctx, tx, w.b.Share, abaca.CreateBackup.Share.During, abaca.CreateBackup.Share.Done)
+}
+
+func (w *createBackup) told(b abaca.Backup, text string) abaca.Message {
+	return about(w.job, b.Share, actionCreate, "create share backup "+string(w.id)+": "+text)
 }
 
 func (w *createBackup) failed(ctx context.Context, tx *db.Tx, reason string) error {
@@ -206,7 +215,7 @@ func (w *createBackup) failed(ctx context.Context, tx *db.Tx, reason string) err
 	if err != nil {
 		return err
 	}
-	if err := w.tell(ctx, tx, b.Project, b.Share, actionCreate, "create share backup "+string(w.id)+": "+reason); err != nil {
+	if err := w.tell(ctx, tx, w.told(b, reason)); err != nil {
 		return err
 	}
 	return w.freeShare(ctx, tx, b.Share, abaca.CreateBackup.Share.During, abaca.CreateBackup.Share.Failed)

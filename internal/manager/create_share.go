@@ -53,7 +53,7 @@ func (m *Manager) CreateShare(ctx context.Context, caller abaca.Caller, req NewS
 		if err := tx.Charge(ctx, s.Project, abaca.ShareCost(s.Size), m.Limits); err != nil {
 			return err
 		}
-		return tx.InsertShare(ctx, s)
+		return tx.InsertShare(ctx, s, caller)
 	})
 	if err != nil {
 		return abaca.Share{}, err
@@ -122,7 +122,8 @@ func fromSnapshot(ctx context.Context, tx *db.Tx, caller abaca.Caller, req NewSh
 // createShare is the work half.
 type createShare struct {
 	*Manager
-	id abaca.ShareID
+	id  abaca.ShareID
+	job db.Job
 }
 
 func (w *createShare) do(ctx context.Context, report func(abaca.Progress)) error {
@@ -162,5 +163,9 @@ func (w *createShare) failed(ctx context.Context, tx *db.Tx, reason string) erro
 	if err != nil {
 		return err
 	}
-	return w.tell(ctx, tx, s.Project, s.ID, actionCreate, "create share: "+reason)
+	msg := about(w.job, s.ID, actionCreate, "create share: "+reason)
+	if s.Snapshot != "" {
+		msg.Detail = detailFromSnapshot
+	}
+	return w.tell(ctx, tx, msg)
 }

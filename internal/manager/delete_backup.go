@@ -14,7 +14,7 @@ func (m *Manager) DeleteBackup(ctx context.Context, caller abaca.Caller, id abac
 		if err != nil {
 			return err
 		}
-		ok, err := tx.Begin(ctx, abaca.DeleteBackup, string(id), m.now())
+		ok, err := tx.Begin(ctx, abaca.DeleteBackup, string(id), caller, m.now())
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share backup %s cannot be deleted; its status is %s.", id, b.Status)
 		}
@@ -29,7 +29,8 @@ func (m *Manager) DeleteBackup(ctx context.Context, caller abaca.Caller, id abac
 // deleteBackup is the work half.
 type deleteBackup struct {
 	*Manager
-	id abaca.BackupID
+	id  abaca.BackupID
+	job db.Job
 }
 
 func (w *deleteBackup) do(ctx context.Context, _ func(abaca.Progress)) error {
@@ -63,5 +64,5 @@ func (w *deleteBackup) failed(ctx context.Context, tx *db.Tx, reason string) err
 	if err != nil {
 		return err
 	}
-	return w.tell(ctx, tx, b.Project, b.Share, actionDelete, "delete share backup "+string(w.id)+": "+reason)
+	return w.tell(ctx, tx, about(w.job, b.Share, actionDelete, "delete share backup "+string(w.id)+": "+reason))
 }

@@ -14,7 +14,9 @@ func (m *Manager) DeleteShare(ctx context.Context, caller abaca.Caller, id abaca
 	if force {
 		refused = abaca.Invalid
 	}
+	var stopped *db.Job
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+		stopped = nil
 		s, err := ownShare(ctx, tx, caller, id, abaca.NotFound)
 		if err != nil {
 			return err
@@ -24,22 +26,22 @@ func (m *Manager) DeleteShare(ctx context.Context, caller abaca.Caller, id abaca
 		}
 		now := m.now()
 		if force {
-			if s.Status == op.Subject.During {
-				if leased, err := tx.Leased(ctx, abaca.KindShare, string(id)); err != nil || leased {
-					return err // it is being deleted already
-				}
+			job, working, err := tx.Underway(ctx, abaca.KindShare, string(id))
+			if err != nil || working && job.Operation.Name == op.Name {
+				return err // it is being deleted already
 			}
-			if err := tx.Reset(ctx, abaca.KindShare, string(id), abaca.Error, now); err != nil {
+			if stopped, err = m.reset(ctx, tx, abaca.KindShare, string(id), abaca.Error); err != nil {
 				return err
 			}
 		}
-		ok, err := tx.Begin(ctx, op, string(id), now)
+		ok, err := tx.Begin(ctx, op, string(id), caller, now)
 		if err == nil && !ok {
 			err = abaca.Errorf(refused, "Share %s cannot be deleted; its status is %s.", id, s.Status)
 		}
 		return err
 	})
 	if err == nil {
+		m.auditReset(stopped)
 		m.wake()
 	}
 	return err
@@ -57,7 +59,8 @@ func independent(ctx context.Context, tx *db.Tx, s abaca.Share, refused abaca.Fa
 // deleteShare is the work half.
 type deleteShare struct {
 	*Manager
-	id abaca.ShareID
+	id  abaca.ShareID
+	job db.Job
 }
 
 func (w *deleteShare) do(ctx context.Context, _ func(abaca.Progress)) error {
@@ -91,5 +94,5 @@ func (w *deleteShare) failed(ctx context.Context, tx *db.Tx, reason string) erro
 	if err != nil {
 		return err
 	}
-	return w.tell(ctx, tx, s.Project, s.ID, actionDelete, "delete share: "+reason)
+	return w.tell(ctx, tx, about(w.job, s.ID, actionDelete, "delete share"+": "+reason))
 }

@@ -56,7 +56,7 @@ func (m *Manager) ManageShare(ctx context.Context, caller abaca.Caller, req Adop
 		if err := tx.Charge(ctx, s.Project, abaca.ShareCost(0), m.Limits); err != nil {
 			return err
 		}
-		return tx.InsertShare(ctx, s)
+		return tx.InsertShare(ctx, s, caller)
 	})
 	if err != nil {
 		return abaca.Share{}, err
@@ -108,6 +108,7 @@ func (m *Manager) UnmanageShare(ctx context.Context, caller abaca.Caller, id aba
 // manageShare is the work half: it finds out how much the directory holds.
 type manageShare struct {
 	*Manager
+	job  db.Job
 	id   abaca.ShareID
 	size int // GiB
 }
@@ -146,5 +147,5 @@ func (w *manageShare) failed(ctx context.Context, tx *db.Tx, reason string) erro
 	if err != nil {
 		return err
 	}
-	return w.tell(ctx, tx, s.Project, s.ID, actionCreate, "manage share: "+reason)
+	return w.tell(ctx, tx, about(w.job, s.ID, actionCreate, "manage share"+": "+reason))
 }

@@ -57,7 +57,7 @@ type Snapshotter interface {
 	Sweep(ctx context.Context, inUse func(name string) (bool, error)) error
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step, Settle and VerifyShare.
+// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject and Audit.
 type Config struct {
 	DB             *db.DB
 	Engine         Engine
@@ -69,19 +69,21 @@ type Config struct {
 	Zone           string                 // the one availability zone
 	Limits         map[abaca.Resource]int // default quotas
 
-	Host    string        // this worker's name, unlike any other's
-	Heavy   int           // how many backups, restores and snapshots run at a time
-	Light   int           // how many other operations run at a time
-	Lease   time.Duration // how long a silent worker keeps its work
-	Tries   int           // how often work is tried before it fails
-	Backoff time.Duration // the pause before the second try; it doubles from then on
-	Settle  time.Duration // how long a share stays busy with a backup at least, so that clients see it
+	Host            string        // this worker's name, unlike any other's
+	Heavy           int           // how many backups, restores and snapshots run at a time
+	HeavyPerProject int           // how many of those are one project's; 0 for any number
+	Light           int           // how many other operations run at a time
+	Lease           time.Duration // how long a silent worker keeps its work
+	Tries           int           // how often work is tried before it fails
+	Backoff         time.Duration // the pause before the second try; it doubles from then on
+	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none
 
-	Log  *slog.Logger
-	Now  func() time.Time
-	Step func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
+	Log   *slog.Logger
+	Audit func(abaca.Audit) // called at the end of each operation; nil for no audit
+	Now   func() time.Time
+	Step  func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
 }
 
 // A Manager carries out operations. It is safe for concurrent use.

@@ -17,7 +17,9 @@ const (
 	actionRestore = "028"
 	actionVerify  = actionRestore // Manila has no number for it; whether a backup can be restored is what it is about
 
-	detailUnknown = "001"
+	detailUnknown       = "001"
+	detailFromSnapshot  = "017" // a share could not be made with a snapshot's files
+	detailTargetRefused = "032" // a backup cannot be restored into that share
 )
 
 // messageLife is how long a message is kept.
@@ -31,13 +33,48 @@ func forTenant(err error) string {
 	return "an internal error; the service's administrators can find the cause"
 }
 
-// tell writes a message for a share's owners. Clients filter messages by resource type and know SHARE, not backups.
-func (m *Manager) tell(ctx context.Context, tx *db.Tx, project abaca.ProjectID, share abaca.ShareID, action, text string) error {
-	now := m.now()
-	return tx.InsertMessage(ctx, abaca.Message{
-		ID: newID(), Project: project, ResourceType: "SHARE", ResourceID: string(share),
-		Action: action, Detail: detailUnknown, Text: text, CreatedAt: now, ExpiresAt: now.Add(messageLife),
+// about makes a message of a job for the owners of its subject. Clients filter messages by resource type and know SHARE, not
+// backups, so it is about the share that has to do with it. A job that nobody asked for, as a verification, has no request.
+func about(job db.Job, share abaca.ShareID, action, text string) abaca.Message {
+	return abaca.Message{
+		Project: job.Project, ResourceType: "SHARE", ResourceID: string(share), RequestID: job.Asked.Request,
+		Action: action, Detail: detailUnknown, Text: text,
+	}
+}
+
+// tell writes a message.
+func (m *Manager) tell(ctx context.Context, tx *db.Tx, msg abaca.Message) error {
+	msg.ID, msg.CreatedAt = newID(), m.now()
+	msg.ExpiresAt = msg.CreatedAt.Add(messageLife)
+	return tx.InsertMessage(ctx, msg)
+}
+
+// How much a project can be told of refused targets, which cost nothing to ask for.
+const (
+	refusalsKept  = 100       // the newest
+	refusalsApart = time.Hour // the same is not told twice within this time
+)
+
+// tellRefused writes a message about a target share that a restore was refused. It goes to the caller's own project, and says
+// what the answer says: nothing can be learnt from it that the caller has not been told. The answer stands without it, too.
+func (m *Manager) tellRefused(ctx context.Context, job db.Job, share abaca.ShareID, reason string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease) // also for a client that is gone
+	defer cancel()
+	msg := about(job, share, actionRestore, "restore share backup "+job.ID+": the target share was refused: "+reason)
+	msg.Detail = detailTargetRefused
+	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+		told, err := tx.Told(ctx, msg, m.now().Add(-refusalsApart))
+		if err != nil || told {
+			return err
+		}
+		if err := m.tell(ctx, tx, msg); err != nil {
+			return err
+		}
+		return tx.KeepMessages(ctx, msg.Project, msg.Detail, refusalsKept)
 	})
+	if err != nil {
+		m.Log.Error("telling of a refused target", "request_id", job.Asked.Request, "project_id", job.Project, "error", err)
+	}
 }
 
 // DeleteMessage removes a message of the caller's project.

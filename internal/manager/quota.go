@@ -12,6 +12,17 @@ func (m *Manager) Usages(ctx context.Context, project abaca.ProjectID) (map[abac
 	return m.DB.Usages(ctx, project, m.Limits)
 }
 
+// Defaults returns the limits of projects without limits of their own.
+func (m *Manager) Defaults(ctx context.Context) (map[abaca.Resource]int, error) {
+	return m.DB.Defaults(ctx, m.Limits)
+}
+
+// SetDefaults changes the limits of projects without limits of their own, at once and for all of them: what is in use already
+// stays, and where that is more, nothing new can be made.
+func (m *Manager) SetDefaults(ctx context.Context, limits map[abaca.Resource]int) error {
+	return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.SetDefaults(ctx, limits) })
+}
+
 // SetLimits gives a project limits of its own. One below what is in use already is refused unless force is set.
 func (m *Manager) SetLimits(ctx context.Context, project abaca.ProjectID, limits map[abaca.Resource]int, force bool) error {
 	return m.DB.Transact(ctx, func(tx *db.Tx) error {

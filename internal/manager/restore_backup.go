@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/google/uuid"
+
 	"abaca"
 	"abaca/internal/db"
 )
@@ -11,7 +13,9 @@ import (
 // RestoreBackup accepts the restore of a backup into its own share or, where target is not empty, into another one.
 // It returns the share that is written to.
 func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id abaca.BackupID, target abaca.ShareID) (abaca.ShareID, error) {
+	concerned, named := abaca.ShareID(""), target != ""
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
+		concerned = ""
 		b, err := tx.Backup(ctx, id, caller.Scope())
 		if err != nil {
 			return err
@@ -22,33 +26,45 @@ func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id aba
 		if target == "" {
 			target = b.Share
 		}
+		concerned = b.Share // until it is known that the target is the caller's
 		s, err := ownShare(ctx, tx, caller, target, abaca.NotFound)
 		if err != nil {
 			return err
 		}
+		concerned = s.ID
 		if err := restorable(b, s); err != nil {
 			return err
 		}
 		now := m.now()
 		move := abaca.RestoreBackup.Share
-		if ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now); err != nil || !ok {
-			return errors.Join(err, busy(s))
+		ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now)
+		if err == nil && !ok {
+			err = busy(s)
+		}
+		if err != nil {
+			return err
 		}
 		if err := tx.SetRestoreTarget(ctx, id, s.ID); err != nil {
 			return err
 		}
-		ok, err := tx.Begin(ctx, abaca.RestoreBackup, string(id), now)
+		ok, err = tx.Begin(ctx, abaca.RestoreBackup, string(id), caller, now)
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share backup %s is busy.", id)
 		}
 		return err
 	})
 	if err != nil {
+		if refused, ok := errors.AsType[*abaca.RequestError](err); ok && named && concerned != "" && isID(string(target)) {
+			m.tellRefused(ctx, db.Job{ID: string(id), Project: caller.Project, Asked: caller}, concerned, refused.Message)
+		}
 		return "", err
 	}
 	m.wake()
 	return target, nil
 }
+
+// isID reports whether s could be an id of ours.
+func isID(s string) bool { return uuid.Validate(s) == nil && len(s) == len(uuid.Nil.String()) }
 
 // restorable says whether this backup can be restored into this share.
 func restorable(b abaca.Backup, s abaca.Share) error {
@@ -67,6 +83,7 @@ func restorable(b abaca.Backup, s abaca.Share) error {
 type restoreBackup struct {
 	*Manager
 	id  abaca.BackupID
+	job db.Job
 	b   abaca.Backup
 	rep abaca.Report
 }
@@ -105,11 +122,15 @@ func (w *restoreBackup) done(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	if text := marked(w.rep); text != "" {
-		if err := w.tell(ctx, tx, w.b.Project, w.b.Target, actionRestore, "restore share backup "+string(w.id)+": "+text); err != nil {
+		if err := w.tell(ctx, tx, w.told(w.b, text)); err != nil {
 			return err
 		}
 	}
 	return w.freeShare(ctx, tx, w.b.Target, abaca.RestoreBackup.Share.During, abaca.RestoreBackup.Share.Done)
+}
+
+func (w *restoreBackup) told(b abaca.Backup, text string) abaca.Message {
+	return about(w.job, b.Target, actionRestore, "restore share backup "+string(w.id)+": "+text)
 }
 
 func (w *restoreBackup) failed(ctx context.Context, tx *db.Tx, reason string) error {
@@ -117,7 +138,7 @@ func (w *restoreBackup) failed(ctx context.Context, tx *db.Tx, reason string) er
 	if err != nil {
 		return err
 	}
-	if err := w.tell(ctx, tx, b.Project, b.Target, actionRestore, "restore share backup "+string(w.id)+": "+reason); err != nil {
+	if err := w.tell(ctx, tx, w.told(b, reason)); err != nil {
 		return err
 	}
 	return w.freeShare(ctx, tx, b.Target, abaca.RestoreBackup.Share.During, abaca.RestoreBackup.Share.Failed)

@@ -42,7 +42,7 @@ func (m *Manager) CreateSnapshot(ctx context.Context, caller abaca.Caller, req N
 		if err := tx.Charge(ctx, sn.Project, abaca.SnapshotCost(sn.ShareSize), m.Limits); err != nil {
 			return err
 		}
-		return tx.InsertSnapshot(ctx, sn)
+		return tx.InsertSnapshot(ctx, sn, caller)
 	})
 	if err != nil {
 		return abaca.Snapshot{}, err
@@ -64,7 +64,7 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, caller abaca.Caller, id ab
 		if err != nil {
 			return err
 		}
-		ok, err := tx.Begin(ctx, abaca.DeleteSnapshot, string(id), m.now())
+		ok, err := tx.Begin(ctx, abaca.DeleteSnapshot, string(id), caller, m.now())
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share snapshot %s cannot be deleted; its status is %s.", id, sn.Status)
 		}
@@ -78,29 +78,29 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, caller abaca.Caller, id ab
 
 // ResetSnapshotStatus writes a snapshot's status by hand; work under way on it is stopped.
 func (m *Manager) ResetSnapshotStatus(ctx context.Context, caller abaca.Caller, id abaca.SnapshotID, to abaca.Status) error {
-	return m.DB.Transact(ctx, func(tx *db.Tx) error {
+	return m.resetting(ctx, func(tx *db.Tx) (*db.Job, error) {
 		if _, err := tx.Snapshot(ctx, id, caller.Scope()); err != nil {
-			return err
+			return nil, err
 		}
-		return tx.Reset(ctx, abaca.KindSnapshot, string(id), to, m.now())
+		return m.reset(ctx, tx, abaca.KindSnapshot, string(id), to)
 	})
 }
 
 // createSnapshot is the work half.
 type createSnapshot struct {
 	*Manager
-	id      abaca.SnapshotID
-	project abaca.ProjectID
-	ref     abaca.Ref
+	id  abaca.SnapshotID
+	job db.Job
+	sn  abaca.Snapshot
+	ref abaca.Ref
+	rep abaca.Report
 }
 
 func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (err error) {
-	sn, err := w.DB.Snapshot(ctx, w.id, "")
-	if err != nil {
+	if w.sn, err = w.DB.Snapshot(ctx, w.id, ""); err != nil {
 		return err
 	}
-	w.project = sn.Project
-	s, err := w.DB.Share(ctx, sn.Share, "")
+	s, err := w.DB.Share(ctx, w.sn.Share, "")
 	if err != nil {
 		return err
 	}
@@ -113,8 +113,8 @@ func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, vol.Close()) }()
-	req := abaca.SaveRequest{Project: sn.Project, Share: s.ID, ID: string(w.id), Parent: parent}
-	if w.ref, _, err = w.Engine.Save(ctx, req, vol, report); err != nil {
+	req := abaca.SaveRequest{Project: w.sn.Project, Share: s.ID, ID: string(w.id), Parent: parent}
+	if w.ref, w.rep, err = w.Engine.Save(ctx, req, vol, report); err != nil {
 		return err
 	}
 	return w.step(ctx, "create_snapshot: saved")
@@ -124,7 +124,16 @@ func (w *createSnapshot) done(ctx context.Context, tx *db.Tx) error {
 	if err := tx.SetSnapshotRef(ctx, w.id, w.ref); err != nil {
 		return err
 	}
-	return tx.OpenRound(ctx, w.project, w.now().Add(restVerified))
+	if text := marked(w.rep); text != "" {
+		if err := w.tell(ctx, tx, w.told(w.sn, text)); err != nil {
+			return err
+		}
+	}
+	return tx.OpenRound(ctx, w.sn.Project, w.now().Add(restVerified))
+}
+
+func (w *createSnapshot) told(sn abaca.Snapshot, text string) abaca.Message {
+	return about(w.job, sn.Share, actionCreate, "create share snapshot "+string(w.id)+": "+text)
 }
 
 func (w *createSnapshot) failed(ctx context.Context, tx *db.Tx, reason string) error {
@@ -132,13 +141,14 @@ func (w *createSnapshot) failed(ctx context.Context, tx *db.Tx, reason string) e
 	if err != nil {
 		return err
 	}
-	return w.tell(ctx, tx, sn.Project, sn.Share, actionCreate, "create share snapshot "+string(w.id)+": "+reason)
+	return w.tell(ctx, tx, w.told(sn, reason))
 }
 
 // deleteSnapshot is the work half.
 type deleteSnapshot struct {
 	*Manager
-	id abaca.SnapshotID
+	id  abaca.SnapshotID
+	job db.Job
 }
 
 func (w *deleteSnapshot) do(ctx context.Context, _ func(abaca.Progress)) error {
@@ -168,5 +178,5 @@ func (w *deleteSnapshot) failed(ctx context.Context, tx *db.Tx, reason string) e
 	if err != nil {
 		return err
 	}
-	return w.tell(ctx, tx, sn.Project, sn.Share, actionDelete, "delete share snapshot "+string(w.id)+": "+reason)
+	return w.tell(ctx, tx, about(w.job, sn.Share, actionDelete, "delete share snapshot "+string(w.id)+": "+reason))
 }

@@ -98,7 +98,7 @@ func (m *Manager) tellDamage(ctx context.Context, tx *db.Tx, news []abaca.Verifi
 				others = append(others, n)
 			}
 		}
-		if err := m.tell(ctx, tx, v.Project, v.Share, actionVerify, describe(v, ids)); err != nil {
+		if err := m.tell(ctx, tx, about(db.Job{Project: v.Project}, v.Share, actionVerify, describe(v, ids))); err != nil {
 			return err
 		}
 		news = others

@@ -28,21 +28,21 @@ type work interface {
 func (m *Manager) workOf(job db.Job) work {
 	switch job.Operation.Name {
 	case abaca.CreateBackup.Name:
-		return &createBackup{Manager: m, id: abaca.BackupID(job.ID)}
+		return &createBackup{Manager: m, id: abaca.BackupID(job.ID), job: job}
 	case abaca.RestoreBackup.Name:
-		return &restoreBackup{Manager: m, id: abaca.BackupID(job.ID)}
+		return &restoreBackup{Manager: m, id: abaca.BackupID(job.ID), job: job}
 	case abaca.DeleteBackup.Name:
-		return &deleteBackup{Manager: m, id: abaca.BackupID(job.ID)}
+		return &deleteBackup{Manager: m, id: abaca.BackupID(job.ID), job: job}
 	case abaca.CreateShare.Name:
-		return &createShare{Manager: m, id: abaca.ShareID(job.ID)}
+		return &createShare{Manager: m, id: abaca.ShareID(job.ID), job: job}
 	case abaca.ManageShare.Name:
-		return &manageShare{Manager: m, id: abaca.ShareID(job.ID)}
+		return &manageShare{Manager: m, id: abaca.ShareID(job.ID), job: job}
 	case abaca.DeleteShare.Name:
-		return &deleteShare{Manager: m, id: abaca.ShareID(job.ID)}
+		return &deleteShare{Manager: m, id: abaca.ShareID(job.ID), job: job}
 	case abaca.CreateSnapshot.Name:
-		return &createSnapshot{Manager: m, id: abaca.SnapshotID(job.ID)}
+		return &createSnapshot{Manager: m, id: abaca.SnapshotID(job.ID), job: job}
 	case abaca.DeleteSnapshot.Name:
-		return &deleteSnapshot{Manager: m, id: abaca.SnapshotID(job.ID)}
+		return &deleteSnapshot{Manager: m, id: abaca.SnapshotID(job.ID), job: job}
 	}
 	panic("no work for operation " + job.Operation.Name)
 }
@@ -65,16 +65,16 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	}
 	var lanes errgroup.Group
-	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.wakes[0]); return nil })
-	lanes.Go(func() error { m.lane(ctx, light, m.Light, m.wakes[1]); return nil })
+	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.HeavyPerProject, m.wakes[0]); return nil })
+	lanes.Go(func() error { m.lane(ctx, light, m.Light, 0, m.wakes[1]); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
 	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
 	return lanes.Wait()
 }
 
-// lane works on up to n jobs of these operations at a time. There are two lanes, so that deleting a backup does not
+// lane works on up to n jobs of these operations at a time, of one project on up to perProject unless that is 0. There are two lanes, so that deleting a backup does not
 // wait for hours behind the making of others.
-func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n int, wake <-chan struct{}) {
+func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject int, wake <-chan struct{}) {
 	var running errgroup.Group
 	defer running.Wait()
 	tick := time.NewTicker(look)
@@ -87,7 +87,7 @@ func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n int, wake <
 		case slots <- struct{}{}:
 		}
 		now := m.now()
-		job, ok, err := m.DB.Claim(ctx, ops, m.Host, now, now.Add(m.Lease))
+		job, ok, err := m.DB.Claim(ctx, ops, db.Worker{Name: m.Host, PerProject: perProject}, now, now.Add(m.Lease))
 		if err != nil && ctx.Err() == nil {
 			m.Log.Error("looking for work", "error", err)
 		}
@@ -111,7 +111,8 @@ func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n int, wake <
 
 // run does one job to its end, whichever that is.
 func (m *Manager) run(ctx context.Context, job db.Job) {
-	log := m.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt)
+	log := m.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt,
+		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User)
 	began := m.now()
 	w := m.workOf(job)
 	err := errors.New("the worker died each time")
@@ -125,9 +126,13 @@ func (m *Manager) run(ctx context.Context, job db.Job) {
 		log.Warn("the work is no longer ours", "error", err)
 		return
 	}
-	if werr := m.end(after, log, job, w, err, ctx.Err() != nil); werr != nil {
+	outcome, werr := m.end(after, log, job, w, err, ctx.Err() != nil)
+	if werr != nil {
 		log.Error("writing the end of the work; it will be done again", "error", werr)
 		return
+	}
+	if outcome != "" {
+		m.auditEnd(job, outcome, began)
 	}
 	log.Debug("ended", "took", m.now().Sub(began), "error", err)
 	m.wake()
@@ -221,11 +226,11 @@ func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 }
 
-// end writes how a job ended: done, to be tried again, or failed.
-func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) error {
+// end writes how a job ended: done, to be tried again, or failed. The outcome is empty where it is not over.
+func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
 	now := m.now()
 	if err == nil {
-		return m.DB.Transact(ctx, func(tx *db.Tx) error {
+		return abaca.OutcomeDone, m.DB.Transact(ctx, func(tx *db.Tx) error {
 			if err := w.done(ctx, tx); err != nil {
 				return err
 			}
@@ -234,15 +239,15 @@ func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work,
 	}
 	if stopping {
 		log.Info("interrupted; the work goes on when a worker takes it up")
-		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
 		pause := m.Backoff << (job.Tries - 1)
 		log.Warn("failed; it will be tried again", "error", err, "in", pause)
-		return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
+		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
 	}
 	log.Error("failed", "error", err)
-	return m.DB.Transact(ctx, func(tx *db.Tx) error {
+	return abaca.OutcomeFailed, m.DB.Transact(ctx, func(tx *db.Tx) error {
 		if err := w.failed(ctx, tx, forTenant(err)); err != nil {
 			return err
 		}

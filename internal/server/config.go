@@ -59,11 +59,12 @@ type Config struct {
 	Quotas         map[string]int  `koanf:"quotas" yaml:"quotas"`
 
 	Workers struct {
-		Trees   int           `koanf:"trees" yaml:"trees"` // backups, restores and snapshots at a time
-		Others  int           `koanf:"others" yaml:"others"`
-		Lease   time.Duration `koanf:"lease" yaml:"lease"`
-		Tries   int           `koanf:"tries" yaml:"tries"`
-		Backoff time.Duration `koanf:"backoff" yaml:"backoff"`
+		Trees           int           `koanf:"trees" yaml:"trees"`                         // backups, restores and snapshots at a time
+		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half
+		Others          int           `koanf:"others" yaml:"others"`
+		Lease           time.Duration `koanf:"lease" yaml:"lease"`
+		Tries           int           `koanf:"tries" yaml:"tries"`
+		Backoff         time.Duration `koanf:"backoff" yaml:"backoff"`
 	} `koanf:"workers" yaml:"workers"`
 
 	Engine struct {
@@ -78,6 +79,7 @@ type Config struct {
 	Log struct {
 		Level  string `koanf:"level" yaml:"level"`
 		Format string `koanf:"format" yaml:"format"`
+		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
 }
 
@@ -103,7 +105,7 @@ func defaults() map[string]any {
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
 		"engine.dense": false, "engine.checkpoint": "5m",
 		"verify.share_per_day": 0.04,
-		"log.level":            "info", "log.format": "text",
+		"log.level":            "info", "log.format": "text", "log.audit": "",
 	}
 }
 
@@ -118,7 +120,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 		return Config{}, err
 	}
 	variables := map[string]string{}
-	for _, key := range append(k.Keys(), "quotas") {
+	for _, key := range append(k.Keys(), "quotas", "workers.trees_per_project") {
 		variables["ABACA_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
 	}
 	if path != "" {
@@ -154,6 +156,9 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
+	if !k.Exists("workers.trees_per_project") {
+		c.Workers.TreesPerProject = (c.Workers.Trees + 1) / 2 // so that what one project waits for never fills all places
+	}
 	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
@@ -170,6 +175,15 @@ func (c *Config) complete() (err error) {
 	}
 	if c.MasterKeyFile == "" && c.MasterKey == "" {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	switch c.Log.Audit {
+	case auditOff, auditStderr:
+	case "":
+		c.Log.Audit = filepath.Join(c.DataDir, auditName)
+	default:
+		if c.Log.Audit, err = filepath.Abs(c.Log.Audit); err != nil {
+			return err
+		}
 	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
@@ -240,6 +254,9 @@ func (c *Config) checkWorkers() error {
 	w := c.Workers
 	if w.Trees < 1 || w.Others < 1 || w.Tries < 1 {
 		return errors.New("workers: trees, others and tries must be 1 at least")
+	}
+	if w.TreesPerProject < 0 {
+		return errors.New("workers: trees_per_project must not be negative")
 	}
 	if w.Lease < 4*time.Second || w.Backoff < 0 {
 		return errors.New("workers: the lease must be 4s at least, and the backoff not negative")

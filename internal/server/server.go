@@ -52,6 +52,7 @@ type parts struct {
 	step   func(context.Context, string) error
 	settle time.Duration
 	now    func() time.Time
+	bounds Bounds
 }
 
 // WithAuthenticator has callers told apart by something else than the configuration's strategy.
@@ -75,7 +76,7 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{settle: settle, now: time.Now}
+	p := parts{settle: settle, now: time.Now, bounds: usualBounds()}
 	for _, o := range options {
 		o(&p)
 	}
@@ -95,6 +96,13 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	}
 	if err := s.lock(); err != nil {
 		return nil, err
+	}
+	audit, closeAudit, err := c.openAudit(log)
+	if err != nil {
+		return nil, err
+	}
+	if closeAudit != nil {
+		s.closers = append(s.closers, closeAudit)
 	}
 	key, err := c.masterKey()
 	if err != nil {
@@ -116,22 +124,26 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	s.Manager = manager.New(manager.Config{
 		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
-		Host: c.Host, Heavy: c.Workers.Trees, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, VerifyShare: c.Verify.SharePerDay, Log: log, Now: p.now, Step: p.step,
+		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
+		Backoff: c.Workers.Backoff, Settle: p.settle, VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Now: p.now, Step: p.step,
 	})
 	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
 		return nil, err
 	}
-	if s.listener, err = net.Listen("tcp", c.Listen); err != nil {
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
 		return nil, err
 	}
+	s.listener = keepDoor(listener, p.bounds.Connections)
 	s.closers = append(s.closers, s.closeListener)
 	s.http = &http.Server{
 		Handler: api.New(api.Config{
 			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, Log: log,
+			Audit: audit, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 		}),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
+		MaxHeaderBytes: p.bounds.HeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
 }
