@@ -6,10 +6,8 @@ const (
 	WorkMaintain = "maintain" // one round through all repositories; failed where one of them was
 )
 
-// How a piece of work can end for the worker that had it.
+// How a piece of work can end for the worker that had it, beside OutcomeDone and, for good, OutcomeFailed.
 const (
-	OutcomeDone        = "done"
-	OutcomeFailed      = "failed"      // for good, after the last try
 	OutcomeRetried     = "retried"     // failed, to be tried again
 	OutcomeInterrupted = "interrupted" // by the worker's stopping, or its end could not be written: somebody will do it again
 	OutcomeLeaseLost   = "lease_lost"  // it is another worker's meanwhile, or was stopped by an administrator

@@ -39,6 +39,8 @@ type Config struct {
 	ExportHost string // what export locations name as the host
 	Log        *slog.Logger
 	Audit      func(abaca.Audit) // called after each call that may change something; nil for no audit
+	Watch      Watcher           // nil for none
+	Health     http.Handler      // answers /healthcheck
 
 	Requests int           // how many are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
@@ -68,15 +70,17 @@ const (
 )
 
 // ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions {
 		return // 200 without a body, as upstream's outermost layer answers
 	}
 	if r.URL.Path == "/healthcheck" {
-		s.health(w, r)
+		s.Health.ServeHTTP(rw, r)
 		return
 	}
 	id := "req-" + uuid.NewString()
+	w, r, answered := s.watch(rw, r, id)
+	defer answered()
 	w.Header().Set("x-openstack-request-id", id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if len(r.URL.EscapedPath())+len(r.URL.RawQuery) > maxURL {
@@ -85,6 +89,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
+		w.told.Route = "/"
 		serveVersions(w, r)
 	case p == "/v2" || strings.HasPrefix(p, "/v2/"):
 		s.serveV2(w, r, id)
@@ -96,8 +101,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // projectID is what upstream takes for a project in a URL.
 var projectID = regexp.MustCompile(`^[0-9a-f-]+$`)
 
-func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+func (s *Server) serveV2(w *watched, r *http.Request, id string) {
+	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		plain(w, http.StatusRequestEntityTooLarge, "The request's body is too large.")
 		return
@@ -113,7 +118,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	// What is told to somebody with credentials is for nobody else, and is old when it arrives.
 	w.Header().Set("Cache-Control", "no-store")
-	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}}
+	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}, told: &w.told}
 	if !q.enter() {
 		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
 		return
@@ -122,15 +127,17 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	if q.caller, err = s.Auth.Authenticate(r); err != nil {
 		// Discovery tells nothing that the unauthenticated version list does not.
 		if r.URL.Path == "/v2/" && r.Method == http.MethodGet {
+			w.told.Route = "/v2/"
 			q.reply(w, s.showVersions)
 			return
 		}
 		s.challenge(w, q, err)
 		return
 	}
-	q.caller.Request = id
+	q.caller.Request, w.told.Caller = id, q.caller
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
+		w.told.Route = "/v2"
 		w.Header().Set("Location", baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")
 		return
@@ -140,6 +147,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 			unrouted(w, r)
 			return
 		}
+		w.told.Route = "/v2/"
 		q.reply(w, s.showVersions)
 		return
 	}

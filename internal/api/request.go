@@ -27,6 +27,7 @@ type request struct {
 	raw          []byte // the body
 	done         func() // gives up the request's place among those that are answered at a time
 	audit        abaca.Audit
+	told         *Answered // what is noted of the answer for who watches
 	version      microversion
 	experimental bool
 	pathValue    func(wildcard string) string

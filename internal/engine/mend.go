@@ -35,7 +35,7 @@ func (r *repository) quarantine(ctx context.Context, st blob.Storage, id blob.ID
 	if err := st.DeleteBlob(ctx, id); err != nil {
 		return fmt.Errorf("removing the damaged %v: %w", id, err)
 	}
-	r.log.Warn("a damaged blob was moved into quarantine", "blob", id)
+	r.log.WarnContext(ctx, "a damaged blob was moved into quarantine", "blob", id)
 	return nil
 }
 
@@ -160,7 +160,7 @@ func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage,
 			return nil, false, fmt.Errorf("putting back %v: %w", id, err)
 		}
 	}
-	r.log.Warn("the repository's format was damaged or missing and was put back from its copy", "error", why)
+	r.log.WarnContext(ctx, "the repository's format was damaged or missing and was put back from its copy", "error", why)
 	return f, true, nil
 }
 
@@ -241,7 +241,7 @@ func (r *repository) guardPacks(ctx context.Context, x *indexReader) error {
 	defer lock.Close()
 	entries, err := recoverIndex(ctx, r.kopia, x, false)
 	if err == nil && entries > 0 {
-		r.log.Warn("packs that the index did not name were added to it", "entries", entries)
+		r.log.WarnContext(ctx, "packs that the index did not name were added to it", "entries", entries)
 		_, err = recoverIndex(ctx, r.kopia, x, true)
 	}
 	return err

@@ -124,7 +124,7 @@ func (p *pool) closeUnused(ctx context.Context, may func(*slot) bool, keep int) 
 		p.mu.Unlock()
 		if victim.repo != nil {
 			if err := victim.repo.close(ctx); err != nil {
-				p.log.Error("closing a repository", "project_id", project, "error", err)
+				p.log.ErrorContext(ctx, "closing a repository", "project_id", project, "error", err)
 				errs = errors.Join(errs, err)
 			}
 		}

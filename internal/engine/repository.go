@@ -249,7 +249,7 @@ func (e *Engine) connect(ctx context.Context, r *repository, password string) er
 		return err
 	}
 	if err := r.copyFormat(ctx, st); err != nil {
-		r.log.Error("the repository's format has no copy", "error", err)
+		r.log.ErrorContext(ctx, "the repository's format has no copy", "error", err)
 	}
 	return nil
 }
@@ -262,7 +262,9 @@ func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, passw
 		TimeNowFunc:          e.config.Now,
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { r.log.Error("repository failed", "error", err) },
+		OnFatalError: func(err error) { // whoever uses it then
+			r.log.ErrorContext(context.Background(), "repository failed", "error", err)
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 	}
 	result, err := e.save(ctx, r, req, vol, report, true)
 	if errors.Is(err, errPrevious) {
-		r.log.Warn("saving without the previous snapshot", "id", req.ID, "error", err)
+		r.log.WarnContext(ctx, "saving without the previous snapshot", "id", req.ID, "error", err)
 		result, err = e.save(ctx, r, req, vol, report, false)
 	}
 	if err != nil {

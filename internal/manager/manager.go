@@ -5,6 +5,7 @@ package manager
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +30,8 @@ type Engine interface {
 	Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error)
 	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
 	Maintain(ctx context.Context, project abaca.ProjectID) error
+	// Stored returns the bytes that a project's repository takes in its storage; 0 where there is none.
+	Stored(ctx context.Context, project abaca.ProjectID) (int64, error)
 }
 
 // A Backend reaches the files of shares. Paths are relative to the back end's own and name a share's root directory.
@@ -57,7 +60,7 @@ type Snapshotter interface {
 	Sweep(ctx context.Context, inUse func(name string) (bool, error)) error
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject and Audit.
+// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject, Audit and Watch.
 type Config struct {
 	DB             *db.DB
 	Engine         Engine
@@ -82,6 +85,7 @@ type Config struct {
 
 	Log   *slog.Logger
 	Audit func(abaca.Audit) // called at the end of each operation; nil for no audit
+	Watch Watcher           // nil for none
 	Now   func() time.Time
 	Step  func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
 }
@@ -90,12 +94,18 @@ type Config struct {
 type Manager struct {
 	Config
 	Started time.Time
-	wakes   []chan struct{} // one for each lane
+	lanes   [2]lane
+	stored  atomic.Pointer[stored] // nil until it was measured
 }
 
 // New makes a Manager; Run makes it work.
 func New(c Config) *Manager {
-	return &Manager{Config: c, Started: c.Now(), wakes: []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
+	m := &Manager{Config: c, Started: c.Now()}
+	for i := range m.lanes {
+		m.lanes[i].wake = make(chan struct{}, 1)
+		m.lanes[i].look() // it is about to
+	}
+	return m
 }
 
 // now is the time to the microsecond, which is what the database keeps.
@@ -113,9 +123,9 @@ func (m *Manager) step(ctx context.Context, name string) error {
 
 // wake tells the workers of this process to look for work now rather than within the second.
 func (m *Manager) wake() {
-	for _, w := range m.wakes {
+	for i := range m.lanes {
 		select {
-		case w <- struct{}{}:
+		case m.lanes[i].wake <- struct{}{}:
 		default: // it is awake already
 		}
 	}

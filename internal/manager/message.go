@@ -73,7 +73,7 @@ func (m *Manager) tellRefused(ctx context.Context, job db.Job, share abaca.Share
 		return tx.KeepMessages(ctx, msg.Project, msg.Detail, refusalsKept)
 	})
 	if err != nil {
-		m.Log.Error("telling of a refused target", "request_id", job.Asked.Request, "project_id", job.Project, "error", err)
+		m.Log.ErrorContext(ctx, "telling of a refused target", "request_id", job.Asked.Request, "project_id", job.Project, "error", err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +53,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	if n > 0 {
-		m.Log.Info("taking up interrupted work", "operations", n)
+		m.Log.InfoContext(ctx, "taking up interrupted work", "operations", n)
 	}
 	var heavy, light []abaca.Operation
 	for _, op := range abaca.Operations {
@@ -65,8 +64,8 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	}
 	var lanes errgroup.Group
-	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.HeavyPerProject, m.wakes[0]); return nil })
-	lanes.Go(func() error { m.lane(ctx, light, m.Light, 0, m.wakes[1]); return nil })
+	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.HeavyPerProject, &m.lanes[0]); return nil })
+	lanes.Go(func() error { m.lane(ctx, light, m.Light, 0, &m.lanes[1]); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
 	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
 	return lanes.Wait()
@@ -74,13 +73,14 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // lane works on up to n jobs of these operations at a time, of one project on up to perProject unless that is 0. There are two lanes, so that deleting a backup does not
 // wait for hours behind the making of others.
-func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject int, wake <-chan struct{}) {
+func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject int, l *lane) {
 	var running errgroup.Group
 	defer running.Wait()
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	slots := make(chan struct{}, n)
 	for {
+		l.full.Store(len(slots) == n)
 		select {
 		case <-ctx.Done():
 			return
@@ -89,7 +89,10 @@ func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject
 		now := m.now()
 		job, ok, err := m.DB.Claim(ctx, ops, db.Worker{Name: m.Host, PerProject: perProject}, now, now.Add(m.Lease))
 		if err != nil && ctx.Err() == nil {
-			m.Log.Error("looking for work", "error", err)
+			m.Log.ErrorContext(ctx, "looking for work", "error", err)
+		}
+		if err == nil {
+			l.look()
 		}
 		if ok {
 			running.Go(func() error {
@@ -103,7 +106,7 @@ func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject
 		select {
 		case <-ctx.Done():
 			return
-		case <-wake:
+		case <-l.wake:
 		case <-tick.C:
 		}
 	}
@@ -111,8 +114,11 @@ func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject
 
 // run does one job to its end, whichever that is.
 func (m *Manager) run(ctx context.Context, job db.Job) {
-	log := m.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt,
+	ctx = abaca.LogWith(ctx, "operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt,
 		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User)
+	ctx, ended := m.watch(ctx, job.Operation.Name)
+	outcome := abaca.OutcomeInterrupted // also where its end cannot be written
+	defer func() { ended(outcome) }()
 	began := m.now()
 	w := m.workOf(job)
 	err := errors.New("the worker died each time")
@@ -123,18 +129,22 @@ func (m *Manager) run(ctx context.Context, job db.Job) {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
 	defer cancel()
 	if errors.Is(err, db.ErrLeaseLost) {
-		log.Warn("the work is no longer ours", "error", err)
+		outcome = abaca.OutcomeLeaseLost
+		m.Log.WarnContext(ctx, "the work is no longer ours", "error", err)
 		return
 	}
-	outcome, werr := m.end(after, log, job, w, err, ctx.Err() != nil)
+	written, werr := m.end(after, job, w, err, ctx.Err() != nil)
+	if errors.Is(werr, db.ErrLeaseLost) {
+		outcome = abaca.OutcomeLeaseLost
+	}
 	if werr != nil {
-		log.Error("writing the end of the work; it will be done again", "error", werr)
+		m.Log.ErrorContext(ctx, "writing the end of the work; it will be done again", "error", werr)
 		return
 	}
-	if outcome != "" {
+	if outcome = written; outcome == abaca.OutcomeDone || outcome == abaca.OutcomeFailed {
 		m.auditEnd(job, outcome, began)
 	}
-	log.Debug("ended", "took", m.now().Sub(began), "error", err)
+	m.Log.DebugContext(ctx, "ended", "took", m.now().Sub(began), "error", err)
 	m.wake()
 }
 
@@ -226,8 +236,8 @@ func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 }
 
-// end writes how a job ended: done, to be tried again, or failed. The outcome is empty where it is not over.
-func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
+// end writes how a job ended: done, to be tried again, or failed.
+func (m *Manager) end(ctx context.Context, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
 	now := m.now()
 	if err == nil {
 		return abaca.OutcomeDone, m.DB.Transact(ctx, func(tx *db.Tx) error {
@@ -238,15 +248,15 @@ func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work,
 		})
 	}
 	if stopping {
-		log.Info("interrupted; the work goes on when a worker takes it up")
-		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+		m.Log.InfoContext(ctx, "interrupted; the work goes on when a worker takes it up")
+		return abaca.OutcomeInterrupted, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
 		pause := m.Backoff << (job.Tries - 1)
-		log.Warn("failed; it will be tried again", "error", err, "in", pause)
-		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
+		m.Log.WarnContext(ctx, "failed; it will be tried again", "error", err, "in", pause)
+		return abaca.OutcomeRetried, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
 	}
-	log.Error("failed", "error", err)
+	m.Log.ErrorContext(ctx, "failed", "error", err)
 	return abaca.OutcomeFailed, m.DB.Transact(ctx, func(tx *db.Tx) error {
 		if err := w.failed(ctx, tx, forTenant(err)); err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 	yamltext "go.yaml.in/yaml/v3"
 
 	"abaca"
+	"abaca/internal/trace"
 )
 
 // A Secret prints as asterisks, so that it cannot slip into a log or an error.
@@ -76,11 +77,19 @@ type Config struct {
 		SharePerDay float64 `koanf:"share_per_day" yaml:"share_per_day"` // of each project's saved data; 0.04 is all of it in 25 days, 0 none
 	} `koanf:"verify" yaml:"verify"`
 
+	Metrics struct {
+		Listen string `koanf:"listen" yaml:"listen"` // host:port, for /metrics and /healthcheck in the clear; empty: on the API's listener, for this machine alone
+	} `koanf:"metrics" yaml:"metrics"`
+
+	Drain time.Duration `koanf:"drain" yaml:"drain"` // how long /healthcheck says DRAINING at the end before requests are refused
+
 	Log struct {
 		Level  string `koanf:"level" yaml:"level"`
 		Format string `koanf:"format" yaml:"format"`
 		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
+
+	traces bool // whether OTEL_* variables ask for traces
 }
 
 // A BackendConfig describes one back end.
@@ -105,7 +114,8 @@ func defaults() map[string]any {
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
 		"engine.dense": false, "engine.checkpoint": "5m",
 		"verify.share_per_day": 0.04,
-		"log.level":            "info", "log.format": "text", "log.audit": "",
+		"metrics.listen":       "", "drain": "0s",
+		"log.level": "info", "log.format": "text", "log.audit": "",
 	}
 }
 
@@ -162,7 +172,22 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
+	if c.traces, err = trace.Wanted(lookup(environ)); err != nil {
+		return Config{}, err
+	}
 	return c, nil
+}
+
+// lookup returns what looks variables up; the last of several entries for one wins.
+func lookup(environ []string) func(name string) string {
+	return func(name string) (value string) {
+		for _, entry := range environ {
+			if v, ok := strings.CutPrefix(entry, name+"="); ok {
+				value = v
+			}
+		}
+		return value
+	}
 }
 
 // oneLine folds the lists that parsers make of their errors.
@@ -193,17 +218,14 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkMetrics(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
 func (c *Config) checkListen() error {
-	host, port, err := net.SplitHostPort(c.Listen)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
+	host, err := hostOf(c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %q is not host:port", c.Listen)
+		return fmt.Errorf("listen: %w", err)
 	}
 	if c.Auth.Strategy != "none" {
 		return fmt.Errorf("auth.strategy: %q is not a strategy; there is none", c.Auth.Strategy)
@@ -214,6 +236,34 @@ func (c *Config) checkListen() error {
 	}
 	return nil
 }
+
+// hostOf takes the host from an address to listen on.
+func hostOf(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%q is not host:port", address)
+	}
+	return host, nil
+}
+
+func (c *Config) checkMetrics() error {
+	if c.Drain < 0 || c.Drain > longestDrain {
+		return fmt.Errorf("drain: %v is not from 0 to %v", c.Drain, longestDrain)
+	}
+	if c.Metrics.Listen == "" {
+		return nil
+	}
+	if _, err := hostOf(c.Metrics.Listen); err != nil {
+		return fmt.Errorf("metrics.listen: %w", err)
+	}
+	return nil
+}
+
+// longestDrain bounds a stop: work that is interrupted waits for its next worker all the while.
+const longestDrain = 5 * time.Minute
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"abaca"
 	"abaca/internal/db"
 	"abaca/internal/manager"
 )
@@ -29,6 +30,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	if err := c.ownData(); err != nil {
 		return nil, err
 	}
+	log = slog.New(abaca.LogHandler(log.Handler()))
 	key, err := c.masterKey()
 	if err != nil {
 		return nil, err

@@ -47,18 +47,18 @@ var _ sdk.IDGenerator = ids{}
 func (ids) NewIDs(ctx context.Context) (t trace.TraceID, s trace.SpanID) {
 	request := requestOf(ctx)
 	if request == "" {
-		rand.Read(t[:]) //nolint:errcheck // it never fails
-		rand.Read(s[:]) //nolint:errcheck // it never fails
+		rand.Read(t[:])
+		rand.Read(s[:])
 		return t, s
 	}
 	t, s = requestIDs(request)
 	if ctx.Value(ownSpan{}) == nil {
-		rand.Read(s[:]) //nolint:errcheck // it never fails
+		rand.Read(s[:])
 	}
 	return t, s
 }
 
 func (ids) NewSpanID(context.Context, trace.TraceID) (s trace.SpanID) {
-	rand.Read(s[:]) //nolint:errcheck // it never fails
+	rand.Read(s[:])
 	return s
 }
