@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,6 +44,17 @@ func (s *settings) load() (server.Config, error) {
 	return c, nil
 }
 
+// repeated are the flags as they were given, for another command on the same data, each with a space before it.
+func (s *settings) repeated() (flags string) {
+	if s.file != "" {
+		flags += " --config " + s.file
+	}
+	if s.dataDir != "" {
+		flags += " --data-dir " + s.dataDir
+	}
+	return flags
+}
+
 // memoryLimit is where garbage begins to be collected more often, in bytes: what a save needs at a time is bounded, but as
 // much again would be garbage. It is no hard limit, and GOMEMLIMIT in the environment replaces it.
 const memoryLimit = 320 << 20
@@ -62,10 +74,13 @@ func newServeCommand() *cobra.Command {
 				debug.SetMemoryLimit(memoryLimit)
 			}
 			srv, err := server.Open(cmd.Context(), c, c.Logger())
+			if _, ok := errors.AsType[server.SettingError](err); ok {
+				return usageError{err}
+			}
 			if err != nil {
 				return err
 			}
-			if err = welcome(cmd.OutOrStdout(), srv.Endpoint(), c); err == nil {
+			if err = welcome(cmd.OutOrStdout(), srv.Endpoint(), c, s.repeated()); err == nil {
 				err = srv.Serve(cmd.Context())
 			}
 			if cerr := srv.Close(); err == nil {
@@ -78,21 +93,27 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-// welcome prints where the server is and what to try first.
-func welcome(w io.Writer, endpoint string, c server.Config) error {
+// welcome prints where the server is and what to try first; where are the flags that lead other commands to its data.
+func welcome(w io.Writer, endpoint string, c server.Config, where string) error {
 	us, at := ourselves(), ""
 	if endpoint != "http://127.0.0.1:8786/v2" {
 		at = " --endpoint " + endpoint
 	}
+	callers, first, login := "every caller is an administrator", "", " --os-auth-type none --os-endpoint "+endpoint
+	if c.Auth.Strategy == "local" {
+		callers, at, login = "every caller needs a token", "", "" // which finds its way by the environment, not by an argument
+		first = fmt.Sprintf("  export OS_AUTH_TYPE=admin_token OS_ENDPOINT=%s\n"+
+			"  export OS_TOKEN=$(%s user add NAME --project PROJECT --role member%s)\n", endpoint, us, where)
+	}
 	_, err := fmt.Fprintf(w, `abaca serves shares and their backups at %s
-Everything is kept in %s; every caller is an administrator.
+Everything is kept in %s; %s.
 
 Try, in another terminal:
-  %[3]s share create NFS 1 --name docs --wait%[4]s
-  %[3]s backup create docs --name first --wait%[4]s
-  openstack --os-auth-type none --os-endpoint %[1]s share backup list
+%s  %[5]s share create NFS 1 --name docs --wait%[6]s
+  %[5]s backup create docs --name first --wait%[6]s
+  openstack%[7]s share backup list
 
-`, endpoint, c.DataDir, us, at)
+`, endpoint, c.DataDir, callers, first, us, at, login)
 	return err
 }
 

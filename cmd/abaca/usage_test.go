@@ -51,6 +51,16 @@ func TestExitCodes(t *testing.T) {
 		{"verify --listen 127.0.0.1:1", 2, "unknown flag: --listen"},
 		{"verify --config /missing", 2, "configuration file"},
 		{"verify --data-dir /missing", 1, "there is no data in /missing"},
+		{"user", 2, "user: a command is missing, one of add, list, remove, revoke"},
+		{"user add", 2, "user add: missing NAME"},
+		{"user add a:b --project p --role member", 2, "cannot be a user's name"},
+		{"user add a --project ../p --role member", 2, "cannot be a project"},
+		{"user add a --project p --role Member", 2, "cannot be a role"},
+		{"user add a --expires yesterday", 2, "want a time to come"},
+		{"user revoke", 2, "user revoke: missing NAME"},
+		{"user revoke a b c", 2, `"b" is one argument too many`},
+		{"user list -o xml", 2, "want one of table, json"},
+		{"user remove nobody --data-dir /missing", 1, "users file"},
 		{"share list --help", 0, ""},
 	}
 	for _, test := range tests {

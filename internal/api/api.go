@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -185,11 +186,11 @@ func (q *request) enter() bool {
 type requestKey struct{}
 
 // withoutProject takes a project out of the path: it must be the caller's own. Upstream knows projects by their hexadecimal
-// ids; a caller's own project is known here whatever it is called.
+// ids; a caller's own project is known here whatever it is called, unless that is what a resource is called.
 func (q *request) withoutProject(w http.ResponseWriter) (rest string, ok bool) {
 	rest = strings.TrimPrefix(q.URL.Path, "/v2")
 	first, more, deeper := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
-	own := first == string(q.caller.Project)
+	own := first == string(q.caller.Project) && !slices.Contains(Resources(), first)
 	if !deeper || !own && !projectID.MatchString(first) {
 		return rest, true
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"abaca"
 	"abaca/internal/auth"
@@ -81,6 +82,16 @@ var table = []route{
 	{"GET", "/availability-zones", "", "availability_zone:index", 7, false, listZones},
 	{"GET", "/services", "", "service:index", 7, false, listServices},
 	{"GET", "/extensions", "", "extensions:index", 0, false, noExtensions},
+}
+
+// Resources returns the first words of all routes' paths: no project by such a name is found in a URL.
+func Resources() []string {
+	var words []string
+	for _, r := range table {
+		word, _, _ := strings.Cut(strings.TrimPrefix(r.path, "/"), "/")
+		words = append(words, word)
+	}
+	return words
 }
 
 // routes are the routes of one method and path: one, or one for each action.

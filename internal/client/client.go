@@ -113,7 +113,11 @@ func (c *Client) do(ctx context.Context, method, path string, body, answer any) 
 		MoreHeaders:  map[string]string{experimentalHeader: "true"}, // harmless on the routes that do not need it
 	}
 	_, err := c.service.Request(ctx, method, c.service.Endpoint+path, options)
-	return fault(err)
+	err = fault(err)
+	if e, ok := errors.AsType[*ServerError](err); ok && e.Status == http.StatusUnauthorized && c.service.Token() == anyToken {
+		return fmt.Errorf("%w; ABACA_TOKEN is where a token is taken from", err)
+	}
+	return err
 }
 
 // item requests something answered by {"<key>": {…}}.

@@ -50,6 +50,7 @@ type Config struct {
 	Auth struct {
 		Strategy         string `koanf:"strategy" yaml:"strategy"`
 		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
+		UsersFile        string `koanf:"users_file" yaml:"users_file"` // of strategy local; empty: users.yaml in the data directory
 	} `koanf:"auth" yaml:"auth"`
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
@@ -108,7 +109,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
-		"auth.strategy": "none", "auth.let_anyone_be_admin": false,
+		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "",
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
@@ -210,6 +211,12 @@ func (c *Config) complete() (err error) {
 			return err
 		}
 	}
+	if c.Auth.UsersFile == "" {
+		c.Auth.UsersFile = filepath.Join(c.DataDir, "users.yaml")
+	}
+	if c.Auth.UsersFile, err = filepath.Abs(c.Auth.UsersFile); err != nil {
+		return err
+	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
 			return fmt.Errorf("host: %w", err)
@@ -218,7 +225,7 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkMetrics(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkAuth(), c.checkMetrics(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -227,10 +234,7 @@ func (c *Config) checkListen() error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	if c.Auth.Strategy != "none" {
-		return fmt.Errorf("auth.strategy: %q is not a strategy; there is none", c.Auth.Strategy)
-	}
-	if !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
+	if c.Auth.Strategy == "none" && !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
 		return fmt.Errorf("listen: %s can be reached from other machines, and with auth.strategy none whoever reaches it is an administrator; "+
 			"auth.let_anyone_be_admin: true allows that", c.Listen)
 	}

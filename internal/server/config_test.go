@@ -75,14 +75,16 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 	}
 }
 
-func TestLoopbackNeedsNoPermissionAndElsewherePlainWordsGiveIt(t *testing.T) {
+func TestLoopbackNeedsNoPermissionAndElsewherePlainWordsOrUsersGiveIt(t *testing.T) {
 	for _, listen := range []string{"127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"} {
 		if _, err := Load("", nil, map[string]any{"listen": listen}); err != nil {
 			t.Errorf("%s: %v", listen, err)
 		}
 	}
-	if _, err := Load("", nil, map[string]any{"listen": "0.0.0.0:1", "auth.let_anyone_be_admin": true}); err != nil {
-		t.Error(err)
+	for setting, value := range map[string]any{"auth.let_anyone_be_admin": true, "auth.strategy": "local"} {
+		if _, err := Load("", nil, map[string]any{"listen": "0.0.0.0:1", setting: value}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

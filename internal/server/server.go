@@ -86,7 +86,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		o(&p)
 	}
 	if p.auth == nil {
-		if p.auth, err = c.authenticator(); err != nil {
+		if p.auth, err = c.authenticator(log, p.now); err != nil {
 			return nil, err
 		}
 	}

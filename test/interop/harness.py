@@ -40,8 +40,10 @@ def until(what, probe, seconds=60):
 class Server:
     """An abaca that serves a new data directory on a free port of the loopback address."""
 
-    def __init__(self, program, directory):
+    def __init__(self, program, directory, strategy="none"):
+        self.program = program
         self.data = directory / "data"
+        self.environment = os.environ | {"ABACA_AUTH_STRATEGY": strategy}
         self.log = directory / "log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -51,7 +53,8 @@ class Server:
         self.command = [program, "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", str(self.data)]
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=self.log.open("ab"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(self.command, stdout=self.log.open("ab"), stderr=subprocess.STDOUT,
+                                        env=self.environment)
         try:
             until("the server answers", self.answers)
         except BaseException:
@@ -69,6 +72,12 @@ class Server:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
+
+    def user(self, *words):
+        """Runs "abaca user" and returns the last line that it prints."""
+        done = subprocess.run([self.program, "user", *words, "--data-dir", str(self.data)], env=self.environment,
+                              capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.splitlines()[-1] if done.stdout else ""
 
     def __exit__(self, kind, *_):
         self.process.send_signal(signal.SIGTERM)
@@ -115,7 +124,8 @@ class Client:
     """The openstack command, a process for each as its users have; it is imported once and forked, since it takes longer to load
     than to answer."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, token=None):
+        self.login = ["--os-auth-type", "admin_token", "--os-token", token] if token else ["--os-auth-type", "none"]
         self.endpoint = endpoint
         # Nothing of the surroundings may choose another cloud.
         for name in [name for name in os.environ if name.startswith(("OS_", "ABACA_"))]:
@@ -125,7 +135,7 @@ class Client:
     def run(self, *words):
         self.calls += 1
         print("openstack share", *words, flush=True)
-        return openstack(["--os-auth-type", "none", "--os-endpoint", self.endpoint, "share", *words], 400)
+        return openstack([*self.login, "--os-endpoint", self.endpoint, "share", *words], 400)
 
     def do(self, *words):
         """Runs a command that must succeed, and returns what it printed."""

@@ -290,12 +290,39 @@ def play(program, directory):
         return client.calls
 
 
+def play_users(program, directory):
+    """Local users: each in their project, and for as long as they have a token."""
+    directory.mkdir()
+    with Server(program, directory, "local") as server:
+        def client(name, project, role):
+            return Client(server.endpoint, server.user("add", name, "--project", project, "--role", role))
+        ann, bob, rita = client("ann", "p1", "member"), client("bob", "p2", "member"), client("rita", "p1", "reader")
+        ann.do("create", "NFS", "1", "--name", "papers", "--wait")
+        root = directory_of(ann, "papers")
+        (root / "file").write_text("as it was\n")
+        made = ann.ask("backup", "create", "papers", "--name", "first")
+        ann.until_status(["backup"], "first", "available")
+        (root / "file").unlink()
+        ann.do("backup", "restore", "first", "--wait")
+        expect("the restored file", (root / "file").read_text(), "as it was\n")
+        expect("what another project has", bob.ask("backup", "list"), [])
+        for word in ("show", "restore", "delete"):
+            expect("another project's backup", "No sharebackup" in bob.refused("backup", word, made["id"]), True)
+        expect("what a reader sees", [b["Name"] for b in rita.ask("backup", "list")], ["first"])
+        expect("a reader's backup", "HTTP 403" in rita.refused("backup", "create", "papers"), True)
+        server.user("remove", "ann")
+        expect("a removed user", "HTTP 401" in ann.refused("backup", "list"), True)
+        expect("nobody", "HTTP 401" in Client(server.endpoint).refused("backup", "list"), True)
+        return ann.calls + bob.calls + rita.calls + 1
+
+
 def main(program):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # so that the server is stopped, too
     started = time.monotonic()
     release = openstack(["--version"], 60).stdout.split()[-1]
     with tempfile.TemporaryDirectory(prefix="abaca-interop-") as directory:
-        calls = play(os.path.abspath(program), pathlib.Path(directory))
+        program, directory = os.path.abspath(program), pathlib.Path(directory)
+        calls = play_users(program, directory / "users") + play(program, directory)
     print(f"openstack {release}: all of {calls} commands did as they should, in {time.monotonic() - started:.0f} s")
 
 
