@@ -199,8 +199,13 @@ func TestAShareMadeFromASnapshotHasItsFiles(t *testing.T) {
 }
 
 func TestOneShareIsBackedUpOnceAtATimeAndSeveralSharesTogether(t *testing.T) {
+	c, err := serve.Config(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Workers.TreesPerProject = 0
 	inside, release := make(chan string, 8), make(chan struct{})
-	s := serve.Start(t, server.WithStep(func(ctx context.Context, name string) error {
+	s := serve.StartWith(t, c, server.WithStep(func(ctx context.Context, name string) error {
 		if name != "create_backup: opened" {
 			return nil
 		}

@@ -108,7 +108,7 @@ func (c *Client) AtRest(path, key, wanted string) map[string]any {
 	c.t.Helper()
 	o := c.Until(path, key, "at rest", func(o map[string]any) bool {
 		status, _ := o["status"].(string)
-		return o == nil || !strings.HasSuffix(status, "ing")
+		return o == nil || !strings.HasSuffix(status, "ing") || status == "error_deleting"
 	})
 	if got := fmt.Sprint(o["status"]); o == nil && wanted != "gone" || o != nil && got != wanted {
 		c.t.Fatalf("%s is %v, want %s", path, o["status"], wanted)
