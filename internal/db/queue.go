@@ -21,9 +21,7 @@ func (r reader) Queues(ctx context.Context, now time.Time) ([]Queue, error) {
 	for _, op := range abaca.Operations {
 		q := Queue{Operation: op}
 		var since int64
-		err := r.q.QueryRowContext(ctx, `SELECT count(*), coalesce(min(lease_until), 0) FROM `+tableOf[op.Kind]+`
-			WHERE status = $1 AND lease_until IS NOT NULL AND (lease_owner IS NULL OR lease_until <= $2)`,
-			op.Subject.During, micros(now)).Scan(&q.Waiting, &since)
+		err := r.q.QueryRowContext(ctx, queueQuery(tableOf[op.Kind]), op.Subject.During, micros(now)).Scan(&q.Waiting, &since)
 		if err != nil {
 			return nil, fmt.Errorf("measure queues: %w", err)
 		}
@@ -31,4 +29,9 @@ func (r reader) Queues(ctx context.Context, now time.Time) ([]Queue, error) {
 		queues = append(queues, q)
 	}
 	return queues, nil
+}
+
+func queueQuery(table string) string {
+	return `SELECT count(*), coalesce(min(lease_until), 0) FROM ` + table + `
+		WHERE status = $1 AND lease_until IS NOT NULL AND (lease_owner IS NULL OR lease_until <= $2)`
 }
