@@ -84,6 +84,7 @@ func (s *Server) listenForScrapes(metrics, health http.Handler, b Bounds) error 
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
+	s.log.Info("metrics have an address of their own", "listen", l.Addr().String())
 	inside := l.Addr().(*net.TCPAddr).IP.IsLoopback()
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, metrics)
