@@ -43,7 +43,7 @@ type Config struct {
 	Watch      Watcher           // nil for none
 	Health     http.Handler      // answers /healthcheck
 
-	Requests int           // how many are answered at a time; 0 for any number
+	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
 }
 
@@ -120,11 +120,6 @@ func (s *Server) serveV2(w *watched, r *http.Request, id string) {
 	// What is told to somebody with credentials is for nobody else, and is old when it arrives.
 	w.Header().Set("Cache-Control", "no-store")
 	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}, told: &w.told}
-	if !q.enter() {
-		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
-		return
-	}
-	defer q.done()
 	if q.caller, err = s.Auth.Authenticate(r); err != nil {
 		// Discovery tells nothing that the unauthenticated version list does not.
 		if r.URL.Path == "/v2/" && r.Method == http.MethodGet {
@@ -135,6 +130,11 @@ func (s *Server) serveV2(w *watched, r *http.Request, id string) {
 		s.challenge(w, q, err)
 		return
 	}
+	if !q.enter() {
+		q.fault(w, abaca.Errorf(abaca.Unavailable, "The server has too much to do at the moment."))
+		return
+	}
+	defer q.done()
 	q.caller.Request, w.told.Caller = id, q.caller
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
@@ -167,8 +167,8 @@ func (s *Server) serveV2(w *watched, r *http.Request, id string) {
 	s.routes.ServeHTTP(w, inner)
 }
 
-// enter takes a place among the requests that are answered at a time; false where there is none. Bodies are read before, so that
-// who sends slowly takes none.
+// enter takes a place among the requests that are answered at a time; false where there is none. Who sends slowly, or without
+// credentials, takes none: bodies are read and callers are known before.
 func (q *request) enter() bool {
 	if q.Requests == 0 {
 		return true

@@ -70,18 +70,18 @@ func (q *request) findOwner() {
 		return
 	}
 	a.ID = q.pathValue("id")
-	switch a.Resource { // what does not exist, or cannot be read, has no owner to name
+	switch a.Resource { // an error is left aside: what does not exist, or cannot be read, has no owner to name
 	case string(abaca.KindBackup):
-		b, _ := q.DB.Backup(q.Context(), abaca.BackupID(a.ID), "") //nolint:errcheck // see above
+		b, _ := q.DB.Backup(q.Context(), abaca.BackupID(a.ID), "")
 		a.Owner = b.Project
 	case string(abaca.KindShare):
-		s, _ := q.DB.Share(q.Context(), abaca.ShareID(a.ID), "") //nolint:errcheck // see above
+		s, _ := q.DB.Share(q.Context(), abaca.ShareID(a.ID), "")
 		a.Owner = s.Project
 	case string(abaca.KindSnapshot):
-		s, _ := q.DB.Snapshot(q.Context(), abaca.SnapshotID(a.ID), "") //nolint:errcheck // see above
+		s, _ := q.DB.Snapshot(q.Context(), abaca.SnapshotID(a.ID), "")
 		a.Owner = s.Project
 	case "message":
-		m, _ := q.DB.Message(q.Context(), a.ID, "") //nolint:errcheck // see above
+		m, _ := q.DB.Message(q.Context(), a.ID, "")
 		a.Owner = m.Project
 	}
 }

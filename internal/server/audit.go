@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -27,24 +28,23 @@ func (c *Config) openAudit(log *slog.Logger) (audit func(abaca.Audit), close fun
 	case auditOff:
 		return nil, nil, nil
 	case auditStderr:
-		return auditor(slog.NewJSONHandler(os.Stderr, auditOptions)), func() error { return nil }, nil
+		return auditor(os.Stderr), func() error { return nil }, nil
 	}
 	f := &auditFile{path: c.Log.Audit, log: log}
 	if err := f.open(); err != nil {
 		return nil, nil, fmt.Errorf("open audit log: %w", err)
 	}
-	return auditor(slog.NewJSONHandler(f, auditOptions)), f.Close, nil
+	return auditor(f), f.Close, nil
 }
 
-// auditOptions keep a handler from fields of its own beside those of an abaca.Audit.
-var auditOptions = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-		return slog.Attr{}
-	}
-	return a
-}}
-
-func auditor(h slog.Handler) func(abaca.Audit) {
+// auditor writes an audit's fields and nothing of the handler's own.
+func auditor(w io.Writer) func(abaca.Audit) {
+	h := slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
+			return slog.Attr{}
+		}
+		return a
+	}})
 	return func(a abaca.Audit) {
 		r := slog.NewRecord(time.Time{}, slog.LevelInfo, "", 0) // without a time of its own, since the audit has one
 		r.AddAttrs(a.Attrs()...)

@@ -28,8 +28,8 @@ func (people) Authenticate(r *http.Request) (abaca.Caller, error) {
 	return abaca.Caller{User: who[0], Project: abaca.ProjectID(who[1]), Roles: roles[who[2]]}, nil
 }
 
-// as returns a client of the same server that is somebody else.
-func as(s *serve.Server, token string) *serve.Client {
+// by returns a client of the same server that is somebody else.
+func by(s *serve.Server, token string) *serve.Client {
 	c := *s.Client
 	c.Token = token
 	return &c
@@ -74,7 +74,7 @@ func brief(o object, names map[string]string) string {
 
 func TestCallsThatChangeThingsAndEndsOfWorkAreAudited(t *testing.T) {
 	s := serve.Start(t, server.WithAuthenticator(people{}))
-	demo, other, reader, root := as(s, "ann:demo:member"), as(s, "eve:other:member"), as(s, "rita:demo:reader"), as(s, "root:admins:admin")
+	demo, other, reader, root := by(s, "ann:demo:member"), by(s, "eve:other:member"), by(s, "rita:demo:reader"), by(s, "root:admins:admin")
 	names := map[string]string{}
 	share := demo.NewShare("a secret name")
 	names[share] = "S"
@@ -86,7 +86,7 @@ func TestCallsThatChangeThingsAndEndsOfWorkAreAudited(t *testing.T) {
 	reader.Must(403, "forbidden", "PUT", "/share-backups/"+backup, object{"share_backup": object{"name": "a secret name"}})
 	demo.Must(404, "itemNotFound", "POST", "/share-backups/"+backup+"/action", object{"restore": "../../a secret name"})
 	demo.Must(400, "badRequest", "POST", "/share-backups/"+backup+"/action", object{"a secret name": nil})
-	as(s, "nobody").Must(401, "error", "DELETE", "/share-backups/"+backup, nil)
+	by(s, "nobody").Must(401, "error", "DELETE", "/share-backups/"+backup, nil)
 	root.Must(200, "quota_set", "PUT", "/quota-sets/demo", object{"quota_set": object{"backups": 1}})
 	demo.Must(413, "overLimit", "POST", "/share-backups", object{"share_backup": object{"share_id": share}})
 	root.Must(202, "", "DELETE", "/share-backups/"+backup, nil)

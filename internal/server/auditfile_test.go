@@ -21,7 +21,7 @@ func openAudit(t *testing.T, path string) (audit func(id string), file *auditFil
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	write := auditor(slog.NewJSONHandler(file, auditOptions))
+	write := auditor(file)
 	return func(id string) { write(abaca.Audit{Event: abaca.AuditEnd, Action: "a", ID: id, Ended: time.Now()}) }, file, log
 }
 

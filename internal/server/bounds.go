@@ -78,13 +78,15 @@ func (d *doorkeeper) turnAway(c net.Conn) {
 	select {
 	case d.leaving <- struct{}{}:
 	default: // so many are told that this one is not
-		c.Close()
+		c.Close() //nolint:errcheck // it was of no use to anybody
 		return
 	}
 	go func() {
 		defer func() { <-d.leaving }()
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(time.Second))
+		defer c.Close() //nolint:errcheck // nothing follows
+		if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+			return
+		}
 		if _, err := io.WriteString(c, comeBack); err != nil {
 			return
 		}

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -131,69 +132,84 @@ func TestATooLongHeaderOrURLIsRefused(t *testing.T) {
 	}
 }
 
-// A slow is an authenticator that takes its time with one caller's token.
-type slow struct {
-	people
-	reached, letGo chan struct{}
-}
+// slow is an authenticator that finds no answer.
+type slow struct{}
 
-func (a slow) Authenticate(r *http.Request) (abaca.Caller, error) {
-	if strings.HasPrefix(r.Header.Get("X-Auth-Token"), "slow") {
-		a.reached <- struct{}{}
-		select {
-		case <-a.letGo:
-		case <-r.Context().Done():
-			return abaca.Caller{}, r.Context().Err()
-		}
-	}
-	return a.people.Authenticate(r)
+func (slow) Authenticate(r *http.Request) (abaca.Caller, error) {
+	<-r.Context().Done()
+	return abaca.Caller{}, r.Context().Err()
 }
 
 func TestMoreRequestsThanThereArePlacesAreAskedToComeBack(t *testing.T) {
 	b := roomy()
 	b.Requests = 2
-	a := slow{reached: make(chan struct{}), letGo: make(chan struct{})}
-	s := serve.Start(t, server.WithBounds(b), server.WithAuthenticator(a))
-	answered := make(chan int)
-	for range b.Requests {
-		go func() {
-			status, _ := as(s, "slow:demo:member").Do("GET", "/shares", nil)
-			answered <- status
-		}()
-		<-a.reached
-	}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/v2/shares", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(body), `"serviceUnavailable"`) {
-		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
-	}
-	health, err := http.Get(s.URL + "/healthcheck")
-	if err != nil || health.StatusCode != 200 {
-		t.Errorf("meanwhile the healthcheck gives %v, %v", health, err)
-	}
-	close(a.letGo)
+	s := serve.Start(t, server.WithBounds(b))
+	answered := make(chan int, b.Requests)
+	database(t, s.Config.DataDir, func(d *sql.DB) error {
+		held, err := d.Conn(t.Context())
+		if err != nil {
+			return err
+		}
+		defer held.Close()
+		if _, err := held.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil { // so that nobody else can write
+			return err
+		}
+		for range b.Requests {
+			go func() {
+				status, _ := s.Do("POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1}})
+				answered <- status
+			}()
+		}
+		turnedAway(t, s.URL)
+		health, err := http.Get(s.URL + "/healthcheck")
+		if err != nil || health.StatusCode != 200 {
+			t.Errorf("meanwhile the healthcheck gives %v, %v", health, err)
+		}
+		_, err = held.ExecContext(t.Context(), "ROLLBACK")
+		return err
+	})
 	for range b.Requests {
 		if status := <-answered; status != 200 {
 			t.Errorf("one that had a place is answered with %d", status)
 		}
 	}
-	as(s, "ann:demo:member").Must(200, "", "GET", "/shares", nil)
+	s.Must(200, "", "GET", "/shares", nil)
+}
+
+// turnedAway asks until the answer is that there is no place, and looks at that answer.
+func turnedAway(t *testing.T, url string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", url+"/v2/shares", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Auth-Token", "admin:admin")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == 200 {
+			continue // the others are not inside yet
+		}
+		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(body), `"serviceUnavailable"`) {
+			t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
+		}
+		return
+	}
+	t.Error("nobody is turned away")
 }
 
 func TestAnAnswerThatIsNotFoundInTimeIs503(t *testing.T) {
 	b := roomy()
 	b.Answer = short
-	a := slow{reached: make(chan struct{}, 1), letGo: make(chan struct{})}
-	s := serve.Start(t, server.WithBounds(b), server.WithAuthenticator(a))
-	as(s, "slow:demo:member").Must(503, "serviceUnavailable", "GET", "/shares", nil)
+	s := serve.Start(t, server.WithBounds(b), server.WithAuthenticator(slow{}))
+	s.Must(503, "serviceUnavailable", "GET", "/shares", nil)
 }
 
 func TestMoreConnectionsThanThereArePlacesAreTurnedAway(t *testing.T) {
@@ -310,7 +326,7 @@ func TestOneProjectsManyBackupsDoNotMakeAnotherWait(t *testing.T) {
 				share := c.NewShare("docs")
 				return c.Must(202, "share_backup", "POST", "/share-backups", object{"share_backup": object{"share_id": share}})["id"].(string)
 			}
-			greedy, modest := as(s, "ann:greedy"), as(s, "bob:modest")
+			greedy, modest := by(s, "ann:greedy"), by(s, "bob:modest")
 			greedy.Must(200, "quota_set", "PUT", "/quota-sets/greedy", object{"quota_set": object{"backups": many}})
 			for range many {
 				ask(greedy)

@@ -60,6 +60,7 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"drain: 1h", "from 0"},
 		{"log: {level: loud}", "loud"},
 		{"log: {format: xml}", "xml"},
+		{"workers: {trees_per_project: -1}", "trees_per_project"},
 		{"- a\n- b", "configuration file"},
 	} {
 		t.Run(test.yaml, func(t *testing.T) {
@@ -79,6 +80,20 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "missing"), nil, nil); err == nil {
 		t.Error("a missing file was not missed")
+	}
+}
+
+func TestOneProjectGetsHalfOfTheTreesUnlessToldOtherwise(t *testing.T) {
+	for _, test := range []struct {
+		environ []string
+		want    int
+	}{
+		{nil, 1}, {[]string{"ABACA_WORKERS_TREES=1"}, 1}, {[]string{"ABACA_WORKERS_TREES=7"}, 4},
+		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0}, {[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+	} {
+		if c, err := Load("", test.environ, nil); err != nil || c.Workers.TreesPerProject != test.want {
+			t.Errorf("%v: %d, want %d, %v", test.environ, c.Workers.TreesPerProject, test.want, err)
+		}
 	}
 }
 
