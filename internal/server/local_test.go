@@ -26,8 +26,8 @@ func withUsers(t *testing.T) server.Config {
 	return c
 }
 
-// newUser returns a client of the server as a new user.
-func newUser(t *testing.T, s *serve.Server, name string, project abaca.ProjectID, role string) *serve.Client {
+// as returns a client of the server as a new user.
+func as(t *testing.T, s *serve.Server, name string, project abaca.ProjectID, role string) *serve.Client {
 	t.Helper()
 	token, _, err := s.Config.Users().Add(t.Context(), auth.User{Name: name, Project: project, Roles: []string{role}}, time.Time{})
 	if err != nil {
@@ -56,8 +56,8 @@ func ask(t *testing.T, url, token string) *http.Response {
 
 func TestLocalUsersEachWorkInTheirProject(t *testing.T) {
 	s := serve.StartWith(t, withUsers(t))
-	ann, bob := newUser(t, s, "ann", "p1", "member"), newUser(t, s, "bob", "p2", "member")
-	reader, root := newUser(t, s, "rita", "p1", "reader"), newUser(t, s, "root", "office", "admin")
+	ann, bob := as(t, s, "ann", "p1", "member"), as(t, s, "bob", "p2", "member")
+	reader, root := as(t, s, "rita", "p1", "reader"), as(t, s, "root", "office", "admin")
 	share := ann.NewShare("docs")
 	if err := os.WriteFile(filepath.Join(s.Share(share), "file"), []byte("as it was"), 0o600); err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestAProjectCalledLikeAResourceDoesNotHideIt(t *testing.T) {
 
 func TestRemovingAUserRefusesItsTokensAndLeavesTheData(t *testing.T) {
 	s := serve.StartWith(t, withUsers(t))
-	ann := newUser(t, s, "ann", "p1", "member")
+	ann := as(t, s, "ann", "p1", "member")
 	share := ann.NewShare("docs")
 	if _, err := s.Config.Users().Remove(t.Context(), "ann"); err != nil {
 		t.Fatal(err)
@@ -126,13 +126,13 @@ func TestRemovingAUserRefusesItsTokensAndLeavesTheData(t *testing.T) {
 	if status, _ := ann.Do("GET", "/shares/"+share, nil); status != 401 {
 		t.Errorf("the removed user: %d", status)
 	}
-	newUser(t, s, "eve", "p1", "member").Must(200, "share", "GET", "/shares/"+share, nil)
+	as(t, s, "eve", "p1", "member").Must(200, "share", "GET", "/shares/"+share, nil)
 }
 
 func TestWhileTheUsersFileIsOpenToOthersNobodyIsLetIn(t *testing.T) {
 	c := withUsers(t)
 	s := serve.StartWith(t, c)
-	ann := newUser(t, s, "ann", "p1", "member")
+	ann := as(t, s, "ann", "p1", "member")
 	ann.Must(200, "", "GET", "/shares", nil)
 	if err := os.Chmod(c.Auth.UsersFile, 0o644); err != nil {
 		t.Fatal(err)
