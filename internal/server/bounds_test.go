@@ -144,6 +144,7 @@ func TestMoreRequestsThanThereArePlacesAreAskedToComeBack(t *testing.T) {
 	b := roomy()
 	b.Requests = 2
 	s := serve.Start(t, server.WithBounds(b))
+	s.NewShare("first") // then the server has written what it writes at its start
 	answered := make(chan int, b.Requests)
 	database(t, s.Config.DataDir, func(d *sql.DB) error {
 		held, err := d.Conn(t.Context())
@@ -156,7 +157,10 @@ func TestMoreRequestsThanThereArePlacesAreAskedToComeBack(t *testing.T) {
 		}
 		for range b.Requests {
 			go func() {
-				status, _ := s.Do("POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1}})
+				status := 503 // as when it is turned away itself
+				for status == 503 {
+					status, _ = s.Do("POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1}})
+				}
 				answered <- status
 			}()
 		}
