@@ -4,7 +4,7 @@ GOLANGCI_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
 BIN := build/bin
 
-.PHONY: help build test check vulnerabilities interop bench clean
+.PHONY: help build test check vulnerabilities interop oslo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ vulnerabilities: ## look for known vulnerabilities in what abaca calls; asks vul
 
 interop: ## play the main job with the real OpenStack client
 	test/interop/run
+
+oslo: ## have the real oslo.policy decide again what the policy's decisions are compared with
+	python3 -m venv build/oslo
+	build/oslo/bin/pip install --quiet --disable-pip-version-check oslo.policy==6.0.1
+	build/oslo/bin/python -B internal/auth/testdata/oslo.py > build/oslo/oslo.jsonl
+	mv build/oslo/oslo.jsonl internal/auth/testdata/oslo.jsonl
 
 # What make bench measures and where. Sizes are fractions of 4 GiB, 200 000 and 100 000 files; a million files are many.
 BENCH_SETS ?= large,small,source

@@ -29,5 +29,5 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	return group(root, newServeCommand(), newConfigCommand(), newVerifyCommand(), newUserCommand(), newShareCommand(), newBackupCommand())
+	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newVerifyCommand(), newUserCommand(), newShareCommand(), newBackupCommand())
 }

@@ -31,12 +31,15 @@ type Authenticator interface {
 	Authenticate(r *http.Request) (abaca.Caller, error)
 }
 
+// A Policies has the policy that is in force now.
+type Policies interface{ Current() *auth.Policy }
+
 // A Config is what a Server is made of; all of it is needed.
 type Config struct {
 	DB         *db.DB
 	Manager    *manager.Manager
 	Auth       Authenticator
-	Policy     *auth.Policy
+	Policy     Policies
 	ExportHost string // what export locations name as the host
 	Log        *slog.Logger
 	Audit      func(abaca.Audit) // called after each call that may change something; nil for no audit
@@ -136,6 +139,7 @@ func (s *Server) serveV2(w *watched, r *http.Request, id string) {
 	}
 	defer q.done()
 	q.caller.Request, w.told.Caller = id, q.caller
+	q.policy = s.Policy.Current()
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
 		w.told.Route = "/v2"

@@ -93,7 +93,7 @@ func (q *request) backups(view func(abaca.Backup) object) (int, any, error) {
 func (q *request) backupID() abaca.BackupID { return abaca.BackupID(q.pathValue("id")) }
 
 func showBackup(q *request) (int, any, error) {
-	b, err := q.DB.Backup(q.Context(), q.backupID(), q.caller.Scope())
+	b, err := q.backup()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -118,6 +118,9 @@ func createBackup(q *request) (int, any, error) {
 		return 0, nil, err
 	}
 	if req.WithOptions, req.Type, err = backupOptions(o["backup_options"]); err != nil {
+		return 0, nil, err
+	}
+	if err := q.permitShare(req.Share); err != nil {
 		return 0, nil, err
 	}
 	b, err := q.Manager.CreateBackup(q.Context(), q.caller, req)
@@ -176,6 +179,9 @@ func updateBackup(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := q.backup(); err != nil {
+		return 0, nil, err
+	}
 	b, err := q.Manager.UpdateBackup(q.Context(), q.caller, q.backupID(), name, description)
 	if err != nil {
 		return 0, nil, err
@@ -184,6 +190,9 @@ func updateBackup(q *request) (int, any, error) {
 }
 
 func deleteBackup(q *request) (int, any, error) {
+	if _, err := q.backup(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.DeleteBackup(q.Context(), q.caller, q.backupID())
 }
 
@@ -201,7 +210,19 @@ func restoreBackup(q *request) (int, any, error) {
 		}
 	}
 	q.names(target)
-	target, err := q.Manager.RestoreBackup(q.Context(), q.caller, q.backupID(), target)
+	b, err := q.backup()
+	if err != nil {
+		return 0, nil, err
+	}
+	written := target
+	if written == "" {
+		written = b.Share
+	}
+	if err := q.permitShare(written); err != nil {
+		q.Manager.TellRefused(q.Context(), q.caller, b.ID, target, b.Share, err)
+		return 0, nil, err
+	}
+	target, err = q.Manager.RestoreBackup(q.Context(), q.caller, q.backupID(), target)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -228,6 +249,9 @@ func falsy(v any) bool {
 func resetBackup(q *request) (int, any, error) {
 	to, err := q.resetTo(abaca.ResetStatuses)
 	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := q.backup(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusAccepted, nil, q.Manager.ResetBackupStatus(q.Context(), q.caller, q.backupID(), to)

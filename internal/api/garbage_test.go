@@ -113,9 +113,9 @@ func checkJSON(a *httptest.ResponseRecorder, inner string) (wrong []string) {
 func TestEveryRouteHasASoundRequest(t *testing.T) {
 	wildcard := regexp.MustCompile(`\{\w+\}`)
 	for _, route := range api.Routes() {
-		pattern := regexp.MustCompile("^" + wildcard.ReplaceAllString(route[1], "[^/]+") + "$")
-		if !slices.ContainsFunc(sound, func(r request) bool { return r.method == route[0] && pattern.MatchString(r.path) }) {
-			t.Errorf("nothing is asked of %s %s", route[0], route[1])
+		pattern := regexp.MustCompile("^" + wildcard.ReplaceAllString(route.Path, "[^/]+") + "$")
+		if !slices.ContainsFunc(sound, func(r request) bool { return r.method == route.Method && pattern.MatchString(r.path) }) {
+			t.Errorf("nothing is asked of %s %s", route.Method, route.Path)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (q *request) when(key string) (time.Time, error) {
 }
 
 func showMessage(q *request) (int, any, error) {
-	m, err := q.DB.Message(q.Context(), q.pathValue("id"), q.caller.Scope())
+	m, err := q.message()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -73,5 +73,8 @@ func showMessage(q *request) (int, any, error) {
 }
 
 func deleteMessage(q *request) (int, any, error) {
+	if _, err := q.message(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusNoContent, nil, q.Manager.DeleteMessage(q.Context(), q.caller, q.pathValue("id"))
 }

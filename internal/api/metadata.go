@@ -43,7 +43,7 @@ func metadata(v any) (map[string]string, error) {
 }
 
 func listMetadata(q *request) (int, any, error) {
-	s, err := q.visibleShare(q.shareID(), abaca.NotFound)
+	s, err := q.share()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -51,7 +51,7 @@ func listMetadata(q *request) (int, any, error) {
 }
 
 func showMetadata(q *request) (int, any, error) {
-	s, err := q.visibleShare(q.shareID(), abaca.NotFound)
+	s, err := q.share()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -80,6 +80,9 @@ func (q *request) setMetadata(replace bool) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := q.writableShare(); err != nil {
+		return 0, nil, err
+	}
 	merged, err := q.Manager.SetShareMetadata(q.Context(), q.caller, q.shareID(), entries, replace)
 	if err != nil {
 		return 0, nil, err
@@ -88,5 +91,8 @@ func (q *request) setMetadata(replace bool) (int, any, error) {
 }
 
 func deleteMetadata(q *request) (int, any, error) {
+	if _, err := q.writableShare(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusOK, nil, q.Manager.DeleteShareMetadata(q.Context(), q.caller, q.shareID(), q.pathValue("key"))
 }

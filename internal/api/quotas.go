@@ -43,10 +43,10 @@ func limitOnly(u db.Usage) any { return u.Limit }
 
 func (q *request) project() abaca.ProjectID { return abaca.ProjectID(q.pathValue("project")) }
 
-// quota answers for a project, which must be the caller's own unless the caller is an administrator.
+// quota answers for a project.
 func (q *request) quota(usages func() (map[abaca.Resource]db.Usage, error), view func(db.Usage) any) (int, any, error) {
-	if !q.caller.Admin && q.project() != q.caller.Project {
-		return 0, nil, abaca.Errorf(abaca.Forbidden, "Another project's quota is not shown.")
+	if err := q.permitQuota(); err != nil {
+		return 0, nil, err
 	}
 	if _, err := q.quotaPart(); err != nil {
 		return 0, nil, err
@@ -80,12 +80,9 @@ func (q *request) quotaPart() (part string, err error) {
 
 // knownType fails where the caller knows no share type by this id or name.
 func (q *request) knownType(name string) error {
-	t, err := q.DB.ShareType(q.Context(), abaca.ShareTypeID(name))
+	_, err := q.DB.VisibleShareType(q.Context(), abaca.ShareTypeID(name), !q.caller.Admin)
 	if abaca.FaultOf(err) == abaca.NotFound {
-		t, err = q.DB.ShareTypeNamed(q.Context(), name)
-	}
-	if err == nil && !t.Public && !q.caller.Admin {
-		err = abaca.Errorf(abaca.NotFound, "share type %s could not be found.", name)
+		_, err = q.DB.ShareTypeNamed(q.Context(), name, !q.caller.Admin)
 	}
 	return err
 }
@@ -166,6 +163,9 @@ func updateQuota(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if err := q.permitQuota(); err != nil {
+		return 0, nil, err
+	}
 	if err := q.Manager.SetLimits(q.Context(), q.project(), limits, force); err != nil {
 		return 0, nil, err
 	}
@@ -178,6 +178,9 @@ func updateQuota(q *request) (int, any, error) {
 
 // deleteQuota gives a project the default limits again. Unlike upstream it leaves the counters of what is in use alone: they are true.
 func deleteQuota(q *request) (int, any, error) {
+	if err := q.permitQuota(); err != nil {
+		return 0, nil, err
+	}
 	if err := q.wholeQuota(); err != nil {
 		return 0, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"abaca"
+	"abaca/internal/auth"
 )
 
 // An object is a JSON object, in a request or in an answer.
@@ -22,10 +23,13 @@ type request struct {
 	*http.Request
 	*Server
 	caller       abaca.Caller
+	policy       *auth.Policy // for the whole of the request
+	rule         string       // of the route
 	id           string
-	prefix       string // the URL's path up to the resource: /v2, or /v2/{project}
-	raw          []byte // the body
-	done         func() // gives up the request's place among those that are answered at a time
+	prefix       string     // the URL's path up to the resource: /v2, or /v2/{project}
+	raw          []byte     // the body
+	values       url.Values // of the query, once they are asked for
+	done         func()     // gives up the request's place among those that are answered at a time
 	audit        abaca.Audit
 	told         *Answered // what is noted of the answer for who watches
 	version      microversion
@@ -223,7 +227,12 @@ func (q *request) query(key string) (string, bool) {
 	return values[len(values)-1], true
 }
 
-func (q *request) parameters() url.Values { return q.URL.Query() }
+func (q *request) parameters() url.Values {
+	if q.values == nil {
+		q.values = q.URL.Query()
+	}
+	return q.values
+}
 
 // queryIsText reports whether all text in the parameters could be that of a row: UTF-8 without NUL.
 func (q *request) queryIsText() bool {

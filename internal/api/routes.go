@@ -58,11 +58,11 @@ var table = []route{
 	{"GET", "/share-replicas", "", "share_replica:get_all", 11, false, noReplicas},
 	{"GET", "/share-replicas/detail", "", "share_replica:get_all", 11, false, noReplicas},
 
-	{"GET", "/snapshots", "", "share_snapshot:get_all", 0, false, listSnapshots},
-	{"GET", "/snapshots/detail", "", "share_snapshot:get_all", 0, false, detailSnapshots},
-	{"POST", "/snapshots", "", "share_snapshot:create", 0, false, createSnapshot},
+	{"GET", "/snapshots", "", "share_snapshot:get_all_snapshots", 0, false, listSnapshots},
+	{"GET", "/snapshots/detail", "", "share_snapshot:get_all_snapshots", 0, false, detailSnapshots},
+	{"POST", "/snapshots", "", "share:create_snapshot", 0, false, createSnapshot},
 	{"GET", "/snapshots/{id}", "", "share_snapshot:get_snapshot", 0, false, showSnapshot},
-	{"DELETE", "/snapshots/{id}", "", "share_snapshot:delete", 0, false, deleteSnapshot},
+	{"DELETE", "/snapshots/{id}", "", "share:delete_snapshot", 0, false, deleteSnapshot},
 	{"POST", "/snapshots/{id}/action", "reset_status", "share_snapshot:reset_status", 7, false, resetSnapshot},
 	{"GET", "/snapshots/{id}/export-locations", "", "share_snapshot_export_location:index", 32, false, noSnapshotExports},
 
@@ -132,22 +132,13 @@ func (rs routes) serve(q *request) (int, any, error) {
 	if q.version < r.since || r.experimental && !q.experimental {
 		return absent(q)
 	}
-	if !q.may(r.rule) {
+	if q.rule = r.rule; !q.may(r.rule) {
 		return 0, nil, forbidden(r.rule)
 	}
 	if !q.queryIsText() {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "The query holds what is no text.")
 	}
 	return r.handle(q)
-}
-
-// may reports whether the caller may do what the rule names to things of their own.
-func (q *request) may(rule string) bool {
-	return q.Policy.Allows(rule, q.caller, auth.Owner{Project: q.caller.Project, User: q.caller.User})
-}
-
-func forbidden(rule string) error {
-	return abaca.Errorf(abaca.Forbidden, "The policy %s does not allow this to be done.", rule)
 }
 
 // actionOf finds the action by the only key of the body.
@@ -179,4 +170,28 @@ func (q *request) argument(action string) any {
 	body, _, _ := q.decode() // it has been decoded before, to find the action
 	o, _ := body.(object)
 	return o[action]
+}
+
+// inside are the rules that are asked in the middle of a request, by where.
+var inside = map[string][]string{
+	auth.Administrator:                 {"every request"},
+	"share_backup:get_all_project":     {"GET /share-backups?all_tenants", "GET /share-backups/detail?all_tenants"},
+	"share:list_all_projects":          {"GET /shares?all_tenants", "GET /shares/detail?all_tenants"},
+	"share:list_by_host":               {"GET /shares?host", "GET /shares/detail?host"},
+	"share_snapshot:list_all_projects": {"GET /snapshots?all_tenants", "GET /snapshots/detail?all_tenants"},
+	"share:create_public_share":        {"POST /shares is_public"},
+	"share:set_public_share":           {"PUT /shares/{id} is_public", "POST /shares/manage is_public"},
+	"share_snapshot:get_snapshot":      {"POST /shares snapshot_id"},
+}
+
+// Asked returns where each rule of the policy is asked: methods, paths below /v2 and actions.
+func Asked() map[string][]string {
+	asked := map[string][]string{}
+	for _, r := range table {
+		asked[r.rule] = append(asked[r.rule], strings.TrimSuffix(r.method+" "+r.path+" "+r.action, " "))
+	}
+	for rule, places := range inside {
+		asked[rule] = append(asked[rule], places...)
+	}
+	return asked
 }

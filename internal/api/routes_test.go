@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"testing"
 
 	"abaca"
@@ -17,5 +18,18 @@ func TestEveryRouteNeedsARoleThatSomebodyHas(t *testing.T) {
 		if policy.Allows(r.rule, abaca.Caller{}, auth.Owner{}) {
 			t.Errorf("%s %s %s is open to callers without a role", r.method, r.path, r.action)
 		}
+	}
+}
+
+func TestEveryRuleOfOursIsAskedSomewhere(t *testing.T) {
+	asked := Asked()
+	for _, r := range auth.DefaultPolicy().Rules() {
+		if len(asked[r.Name]) == 0 && !strings.HasPrefix(r.Name, "project-") {
+			t.Errorf("nothing asks for %s", r.Name)
+		}
+		delete(asked, r.Name)
+	}
+	for rule, places := range asked {
+		t.Errorf("%s ask for %s, which there is not", places, rule)
 	}
 }

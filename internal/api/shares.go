@@ -12,18 +12,6 @@ import (
 
 func (q *request) shareID() abaca.ShareID { return abaca.ShareID(q.pathValue("id")) }
 
-// visibleShare returns a share of the caller's project, or another's public one; any other is the fault unknown.
-func (q *request) visibleShare(id abaca.ShareID, unknown abaca.Fault) (abaca.Share, error) {
-	s, err := q.DB.Share(q.Context(), id, "")
-	if err == nil && !q.caller.Admin && s.Project != q.caller.Project && !s.Public {
-		err = abaca.Errorf(abaca.NotFound, "share %s could not be found.", id)
-	}
-	if abaca.FaultOf(err) == abaca.NotFound {
-		err = abaca.Errorf(unknown, "Share %s could not be found.", id)
-	}
-	return s, err
-}
-
 func (q *request) shareSummary(s abaca.Share) object {
 	return object{"id": s.ID, "name": s.Name, "links": q.links("shares", string(s.ID))}
 }
@@ -168,7 +156,7 @@ func (q *request) shareFilter() (f db.ShareFilter, none bool, err error) {
 	if q.version >= 97 {
 		f.Zone = q.param("availability_zone")
 	}
-	if v, ok := q.query("host"); ok && q.caller.Admin {
+	if v, ok := q.query("host"); ok && q.may("share:list_by_host") {
 		name, found := q.Manager.BackendOf(v)
 		f.Backend, none = &name, none || !found
 	}
@@ -198,7 +186,7 @@ func pairs(v string) (map[string]string, error) {
 }
 
 func showShare(q *request) (int, any, error) {
-	s, err := q.visibleShare(q.shareID(), abaca.NotFound)
+	s, err := q.share()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -232,7 +220,7 @@ func createShare(q *request) (int, any, error) {
 	if req.Metadata, err = metadata(o["metadata"]); err != nil {
 		return 0, nil, err
 	}
-	if req.Public, err = q.public(o, "share:create_public_share"); err != nil {
+	if req.Public, err = q.public(o, "share:create_public_share", q.caller.Project, q.caller.User); err != nil {
 		return 0, nil, err
 	}
 	for _, s := range []struct {
@@ -261,6 +249,9 @@ func createShare(q *request) (int, any, error) {
 			return 0, nil, abaca.Errorf(abaca.NotFound, "There are no share networks and share groups here; %s must be null.", key)
 		}
 	}
+	if err := q.permitSnapshot(req.Snapshot); err != nil {
+		return 0, nil, err
+	}
 	s, err := q.Manager.CreateShare(q.Context(), q.caller, req)
 	if err != nil {
 		return 0, nil, err
@@ -280,8 +271,8 @@ func nameOf(o object) (name, description *string, err error) {
 	return name, description, err
 }
 
-// public reads is_public, which takes a right of its own to be true.
-func (q *request) public(o object, rule string) (bool, error) {
+// public reads is_public of a share of this owner, which takes a right of its own to be true.
+func (q *request) public(o object, rule string, project abaca.ProjectID, user string) (bool, error) {
 	v, given := o["is_public"]
 	if !given || v == nil {
 		return false, nil
@@ -290,7 +281,7 @@ func (q *request) public(o object, rule string) (bool, error) {
 	if !ok {
 		return false, abaca.Errorf(abaca.Invalid, "is_public must be a boolean.")
 	}
-	if yes && !q.may(rule) {
+	if yes && !q.allows(rule, project, user) {
 		return false, forbidden(rule)
 	}
 	return yes, nil
@@ -308,14 +299,18 @@ func updateShare(q *request) (int, any, error) {
 	if c.Description, err = change(o, "display_description"); err != nil {
 		return 0, nil, err
 	}
+	s, err := q.writableShare()
+	if err != nil {
+		return 0, nil, err
+	}
 	if _, given := o["is_public"]; given {
-		public, err := q.public(o, "share:set_public_share")
+		public, err := q.public(o, "share:set_public_share", s.Project, s.User)
 		if err != nil {
 			return 0, nil, err
 		}
 		c.Public = &public
 	}
-	s, err := q.Manager.UpdateShare(q.Context(), q.caller, q.shareID(), c)
+	s, err = q.Manager.UpdateShare(q.Context(), q.caller, q.shareID(), c)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -323,11 +318,18 @@ func updateShare(q *request) (int, any, error) {
 }
 
 func deleteShare(q *request) (int, any, error) {
-	return http.StatusAccepted, nil, q.Manager.DeleteShare(q.Context(), q.caller, q.shareID(), false)
+	return q.dropShare(false)
 }
 
 func forceDeleteShare(q *request) (int, any, error) {
-	return http.StatusAccepted, nil, q.Manager.DeleteShare(q.Context(), q.caller, q.shareID(), true)
+	return q.dropShare(true)
+}
+
+func (q *request) dropShare(force bool) (int, any, error) {
+	if _, err := q.writableShare(); err != nil {
+		return 0, nil, err
+	}
+	return http.StatusAccepted, nil, q.Manager.DeleteShare(q.Context(), q.caller, q.shareID(), force)
 }
 
 func resetShare(q *request) (int, any, error) {
@@ -335,10 +337,16 @@ func resetShare(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := q.writableShare(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.ResetShareStatus(q.Context(), q.caller, q.shareID(), to)
 }
 
 func unmanageShare(q *request) (int, any, error) {
+	if _, err := q.writableShare(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.UnmanageShare(q.Context(), q.caller, q.shareID())
 }
 
@@ -376,7 +384,7 @@ func manageShare(q *request) (int, any, error) {
 	} else if t != nil {
 		req.Type = *t
 	}
-	if req.Public, err = q.public(o, "share:set_public_share"); err != nil {
+	if req.Public, err = q.public(o, "share:set_public_share", q.caller.Project, q.caller.User); err != nil {
 		return 0, nil, err
 	}
 	s, err := q.Manager.ManageShare(q.Context(), q.caller, req)

@@ -65,7 +65,7 @@ func (q *request) snapshots(view func(abaca.Snapshot) object) (int, any, error) 
 }
 
 func showSnapshot(q *request) (int, any, error) {
-	s, err := q.DB.Snapshot(q.Context(), q.snapshotID(), q.caller.Scope())
+	s, err := q.snapshot()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -89,6 +89,9 @@ func createSnapshot(q *request) (int, any, error) {
 	if req.Metadata, err = metadata(o["metadata"]); err != nil {
 		return 0, nil, err
 	}
+	if err := q.permitShare(req.Share); err != nil {
+		return 0, nil, err
+	}
 	s, err := q.Manager.CreateSnapshot(q.Context(), q.caller, req)
 	if err != nil {
 		return 0, nil, err
@@ -98,6 +101,9 @@ func createSnapshot(q *request) (int, any, error) {
 }
 
 func deleteSnapshot(q *request) (int, any, error) {
+	if _, err := q.snapshot(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.DeleteSnapshot(q.Context(), q.caller, q.snapshotID())
 }
 
@@ -106,12 +112,15 @@ func resetSnapshot(q *request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if _, err := q.snapshot(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.ResetSnapshotStatus(q.Context(), q.caller, q.snapshotID(), to)
 }
 
 // noSnapshotExports answers for one snapshot, which must exist, that it is not exported.
 func noSnapshotExports(q *request) (int, any, error) {
-	if _, err := q.DB.Snapshot(q.Context(), q.snapshotID(), q.caller.Scope()); err != nil {
+	if _, err := q.snapshot(); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, object{"share_snapshot_export_locations": []object{}}, nil

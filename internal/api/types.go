@@ -56,9 +56,6 @@ func (q *request) typeView(t abaca.ShareType) object {
 
 // oneType answers under the name of today and under the one from before shares left the volume service.
 func (q *request) oneType(t abaca.ShareType, err error) (int, any, error) {
-	if err == nil && !t.Public && !q.caller.Admin {
-		err = abaca.Errorf(abaca.NotFound, "Share type %s could not be found.", t.ID)
-	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -101,21 +98,25 @@ func listTypes(q *request) (int, any, error) {
 }
 
 func showDefaultType(q *request) (int, any, error) {
-	return q.oneType(q.DB.ShareTypeNamed(q.Context(), q.Manager.DefaultType))
+	t, err := q.DB.ShareTypeNamed(q.Context(), q.Manager.DefaultType, !q.caller.Admin)
+	return q.oneType(t, err)
 }
 
 func (q *request) typeID() abaca.ShareTypeID { return abaca.ShareTypeID(q.pathValue("id")) }
 
 func showType(q *request) (int, any, error) {
-	return q.oneType(q.DB.ShareType(q.Context(), q.typeID()))
+	return q.oneType(q.shareType())
 }
 
 func deleteType(q *request) (int, any, error) {
+	if _, err := q.shareType(); err != nil {
+		return 0, nil, err
+	}
 	return http.StatusAccepted, nil, q.Manager.DeleteShareType(q.Context(), q.typeID())
 }
 
 func listSpecs(q *request) (int, any, error) {
-	t, err := q.DB.ShareType(q.Context(), q.typeID())
+	t, err := q.shareType()
 	if err != nil {
 		return 0, nil, err
 	}

@@ -26,7 +26,10 @@ import (
 type world struct {
 	*httptest.Server
 	t      testing.TB
+	db     *db.DB
 	file   string // of the database
+	files  string // where the shares' directories would be
+	policy api.Policies
 	ids    map[string]string
 	client *http.Client
 }
@@ -34,7 +37,7 @@ type world struct {
 // newWorld makes the database that others are copies of.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, file: filepath.Join(t.TempDir(), "world.sqlite"), ids: map[string]string{}}
+	w := &world{t: t, file: filepath.Join(t.TempDir(), "world.sqlite"), ids: map[string]string{}, policy: auth.DefaultPolicy()}
 	data, err := os.ReadFile("testdata/ids.json")
 	if err != nil {
 		t.Fatal(err)
@@ -56,10 +59,19 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// copy serves a copy of the world.
+// copy serves a copy of the world to the callers of the recording.
 func (w *world) copy(t testing.TB, noAuth bool) *world {
 	t.Helper()
-	c := &world{t: t, file: filepath.Join(t.TempDir(), "copy.sqlite"), ids: w.ids}
+	if noAuth {
+		return w.copyFor(t, auth.None{})
+	}
+	return w.copyFor(t, personas(w.ids))
+}
+
+// copyFor serves a copy of the world to callers whom somebody tells apart.
+func (w *world) copyFor(t testing.TB, callers api.Authenticator) *world {
+	t.Helper()
+	c := &world{t: t, file: filepath.Join(t.TempDir(), "copy.sqlite"), files: t.TempDir(), policy: w.policy, ids: w.ids}
 	data, err := os.ReadFile(w.file)
 	if err != nil {
 		t.Fatal(err)
@@ -67,33 +79,31 @@ func (w *world) copy(t testing.TB, noAuth bool) *world {
 	if err := os.WriteFile(c.file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.serve(noAuth)
+	c.serve(callers)
 	return c
 }
 
-func (w *world) serve(noAuth bool) {
+func (w *world) serve(callers api.Authenticator) {
 	t := w.t
 	t.Helper()
 	d, err := db.OpenSQLite(t.Context(), w.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := backend.OpenDirectory(t.TempDir())
+	w.db = d
+	files, err := backend.OpenDirectory(w.files)
 	if err != nil {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	config := api.Config{
 		Health: health.New([]health.Part{{Reason: "DATABASE", Check: d.Ping}}, func(*http.Request) bool { return false }, quiet),
-		DB:     d, Auth: personas(w.ids), Policy: auth.DefaultPolicy(), ExportHost: "127.0.0.1", Log: quiet,
+		DB:     d, Auth: callers, Policy: w.policy, ExportHost: "127.0.0.1", Log: quiet,
 		Manager: manager.New(manager.Config{
 			DB: d, Backends: map[string]manager.Backend{"local": files}, DefaultBackend: "local", DefaultType: "default",
 			Protocols: []string{"NFS", "CIFS"}, DataProtocols: []string{"NFS"}, Zone: "nova", Limits: abaca.DefaultLimits,
 			Host: "worker", Log: quiet, Now: time.Now,
 		}),
-	}
-	if noAuth {
-		config.Auth = auth.None{}
 	}
 	w.Server = httptest.NewServer(api.New(config))
 	w.client = w.Server.Client()

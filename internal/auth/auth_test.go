@@ -70,6 +70,7 @@ func TestWithoutATokenManilasAnswerNamesOneToUse(t *testing.T) {
 }
 
 func TestRolesAllowWhatManilasDefaultsAllow(t *testing.T) {
+	policy := DefaultPolicy()
 	for _, test := range []struct {
 		rule    string
 		allowed []string
@@ -86,8 +87,16 @@ func TestRolesAllowWhatManilasDefaultsAllow(t *testing.T) {
 			for _, a := range test.allowed {
 				want = want || a == role
 			}
-			if got := DefaultPolicy().Allows(test.rule, abaca.Caller{Roles: withImplied(role)}, Owner{}); got != want {
+			caller := abaca.Caller{User: "u", Project: "p", Roles: withImplied(role)}
+			if got := policy.Allows(test.rule, caller, Owner{Project: "p"}); got != want {
 				t.Errorf("%s with role %q: %v", test.rule, role, got)
+			}
+			if got := policy.Allows(test.rule, caller, Owner{Project: "q"}); got != (want && role == "admin") {
+				t.Errorf("%s with role %q in another project: %v", test.rule, role, got)
+			}
+			caller.Project = ""
+			if got := policy.Allows(test.rule, caller, Owner{}); got != (want && role == "admin") {
+				t.Errorf("%s with role %q in no project, of nobody's things: %v", test.rule, role, got)
 			}
 		}
 	}

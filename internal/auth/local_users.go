@@ -170,13 +170,13 @@ func readUsers(path string) (users []User, info fs.FileInfo, err error) {
 	return users, info, nil
 }
 
-// ownedBy fails where a users file belongs to neither this user nor root: who owns it can write it.
+// ownedBy fails where a file belongs to neither this user nor root: who owns it can write it.
 func ownedBy(path string, info fs.FileInfo, uid int) error {
 	if info == nil {
 		return nil
 	}
 	if of, ok := info.Sys().(*syscall.Stat_t); ok && of.Uid != 0 && int(of.Uid) != uid {
-		return fmt.Errorf("the users file %s belongs to the user with the number %d, not to the server's, %d", path, of.Uid, uid)
+		return fmt.Errorf("the file %s belongs to the user with the number %d, not to the server's, %d", path, of.Uid, uid)
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ const oldestSQLite = "3.51.3"
 type DB struct {
 	reader
 	read, write *sql.DB
+
+	// Watch, where a test sets it before anything is asked, is told of every statement before it is run.
+	Watch func(query string)
 }
 
 // A querier is what a pool and a transaction have in common.
@@ -85,7 +88,9 @@ func openSQLite(ctx context.Context, path, mode string, migrate func(*goose.Prov
 	}
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
-	return &DB{reader: reader{read}, read: read, write: write}, nil
+	db := &DB{read: read, write: write}
+	db.reader = reader{watched{read, db}}
+	return db, nil
 }
 
 func prepare(ctx context.Context, pool *sql.DB, migrate func(*goose.Provider) error) error {
@@ -131,7 +136,7 @@ func (db *DB) Transact(ctx context.Context, f func(*Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
-	if err := f(&Tx{reader{tx}}); err != nil {
+	if err := f(&Tx{reader{watched{tx, db}}}); err != nil {
 		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) { // a cancelled context has rolled back already
 			return errors.Join(err, rerr)
 		}

@@ -25,7 +25,8 @@ type Page struct {
 type condition struct {
 	predicates []string
 	args       []any
-	project    abaca.ProjectID // whose rows alone are meant; empty for everybody's
+	scope      string          // the one of them that says which rows the project sees
+	project    abaca.ProjectID // empty for everybody's rows
 }
 
 func (c *condition) and(predicate string, args ...any) {
@@ -53,9 +54,12 @@ func escapeLike(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }
 
-func (c *condition) inProject(project abaca.ProjectID) {
-	if c.project = project; project != "" {
-		c.and("project_id = ?", string(project))
+func (c *condition) inProject(project abaca.ProjectID) { c.within("project_id = ?", project) }
+
+// within adds a predicate of which rows a project sees. An empty project sees all.
+func (c *condition) within(scope string, project abaca.ProjectID) {
+	if c.scope, c.project = scope, project; project != "" {
+		c.and(scope, string(project))
 	}
 }
 
@@ -116,7 +120,7 @@ func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]
 	if p.Marker != "" {
 		var marked condition
 		marked.and("id = ?", p.Marker)
-		marked.inProject(c.project)
+		marked.within(c.scope, c.project)
 		var at any
 		err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+marked.where(), marked.args...).Scan(&at)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -152,8 +156,13 @@ func (t *table[T]) count(ctx context.Context, q querier, c condition) (n int, er
 
 // get reads the row with this id, if the project may see it; an empty project sees all.
 func (t *table[T]) get(ctx context.Context, q querier, id string, project abaca.ProjectID) (T, error) {
+	return t.getWhere(ctx, q, id, "project_id = ?", project)
+}
+
+// getWhere is get for a project that sees other rows than its own.
+func (t *table[T]) getWhere(ctx context.Context, q querier, id, scope string, project abaca.ProjectID) (T, error) {
 	var c condition
 	c.and("id = ?", id)
-	c.inProject(project)
+	c.within(scope, project)
 	return one(q.QueryRowContext(ctx, "SELECT "+t.columns+" FROM "+t.name+c.where(), c.args...), t.scan, t.what, id)
 }

@@ -66,12 +66,19 @@ func (r reader) Share(ctx context.Context, id abaca.ShareID, project abaca.Proje
 	return shares.get(ctx, r.q, string(id), project)
 }
 
+// VisibleShare returns the share with this id if it is the project's or a public one; an empty project sees all.
+func (r reader) VisibleShare(ctx context.Context, id abaca.ShareID, project abaca.ProjectID) (abaca.Share, error) {
+	return shares.getWhere(ctx, r.q, string(id), orPublic, project)
+}
+
+// orPublic is whose shares a project sees: its own, and those that are public.
+const orPublic = "(project_id = ? OR is_public)"
+
 func (f ShareFilter) condition() condition {
 	var c condition
-	switch {
-	case f.Project != "" && f.WithPublic:
-		c.and("(project_id = ? OR is_public)", string(f.Project))
-	default:
+	if f.WithPublic {
+		c.within(orPublic, f.Project)
+	} else {
 		c.inProject(f.Project)
 	}
 	equal(&c, "share_type_id", f.Type)

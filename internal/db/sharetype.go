@@ -31,10 +31,24 @@ func (r reader) ShareType(ctx context.Context, id abaca.ShareTypeID) (abaca.Shar
 	return shareTypes.get(ctx, r.q, string(id), "")
 }
 
-// ShareTypeNamed returns the share type with this name.
-func (r reader) ShareTypeNamed(ctx context.Context, name string) (abaca.ShareType, error) {
-	row := r.q.QueryRowContext(ctx, "SELECT "+shareTypes.columns+" FROM share_types WHERE name = $1", name)
-	return one(row, scanShareType, "share type", name)
+// VisibleShareType returns the share type with this id; publicOnly passes over private ones.
+func (r reader) VisibleShareType(ctx context.Context, id abaca.ShareTypeID, publicOnly bool) (abaca.ShareType, error) {
+	return r.shareType(ctx, "id", string(id), publicOnly)
+}
+
+// ShareTypeNamed returns the share type with this name; publicOnly passes over private ones.
+func (r reader) ShareTypeNamed(ctx context.Context, name string, publicOnly bool) (abaca.ShareType, error) {
+	return r.shareType(ctx, "name", name, publicOnly)
+}
+
+func (r reader) shareType(ctx context.Context, column, value string, publicOnly bool) (abaca.ShareType, error) {
+	var c condition
+	c.and(column+" = ?", value)
+	if publicOnly {
+		c.and("is_public")
+	}
+	row := r.q.QueryRowContext(ctx, "SELECT "+shareTypes.columns+" FROM share_types"+c.where(), c.args...)
+	return one(row, scanShareType, "share type", value)
 }
 
 // ShareTypes lists the share types, oldest first; public, where it is set, picks those that are or are not.

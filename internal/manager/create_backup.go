@@ -66,17 +66,14 @@ func (m *Manager) CreateBackup(ctx context.Context, caller abaca.Caller, req New
 // ownShare returns a share that the caller may change. One of another project's is refused with the fault unknown, as
 // though it did not exist, unless it is public: then the caller can see it and is told that seeing is not owning.
 func ownShare(ctx context.Context, tx *db.Tx, caller abaca.Caller, id abaca.ShareID, unknown abaca.Fault) (abaca.Share, error) {
-	s, err := tx.Share(ctx, id, "")
-	if err == nil && (caller.Admin || s.Project == caller.Project) {
-		return s, nil
-	}
-	if err == nil && s.Public {
-		return s, abaca.Errorf(abaca.Forbidden, "Share %s belongs to another project.", id)
-	}
-	if err == nil || abaca.FaultOf(err) == abaca.NotFound {
+	s, err := tx.VisibleShare(ctx, id, caller.Scope())
+	switch {
+	case err != nil && abaca.FaultOf(err) == abaca.NotFound:
 		return s, abaca.Errorf(unknown, "Share %s could not be found.", id)
+	case err != nil, caller.Admin, s.Project == caller.Project:
+		return s, err
 	}
-	return s, err
+	return s, abaca.Errorf(abaca.Forbidden, "Share %s belongs to another project.", id)
 }
 
 func busy(s abaca.Share) error {

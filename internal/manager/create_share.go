@@ -73,18 +73,15 @@ func (m *Manager) knows(proto string) error {
 // typeFor finds the share type by id or name. A private one exists for administrators alone.
 func (m *Manager) typeFor(ctx context.Context, tx *db.Tx, caller abaca.Caller, name string) (abaca.ShareType, error) {
 	if name == "" {
-		t, err := tx.ShareTypeNamed(ctx, m.DefaultType)
+		t, err := tx.ShareTypeNamed(ctx, m.DefaultType, false)
 		if abaca.FaultOf(err) == abaca.NotFound {
 			return t, abaca.Errorf(abaca.Invalid, "No share type was given, and there is no default one.")
 		}
 		return t, err
 	}
-	t, err := tx.ShareType(ctx, abaca.ShareTypeID(name))
+	t, err := tx.VisibleShareType(ctx, abaca.ShareTypeID(name), !caller.Admin)
 	if abaca.FaultOf(err) == abaca.NotFound {
-		t, err = tx.ShareTypeNamed(ctx, name)
-	}
-	if err == nil && !t.Public && !caller.Admin {
-		err = abaca.Errorf(abaca.NotFound, "Share type %s could not be found.", name)
+		t, err = tx.ShareTypeNamed(ctx, name, !caller.Admin)
 	}
 	if err == nil && strings.EqualFold(t.Specs["driver_handles_share_servers"], "true") {
 		err = abaca.Errorf(abaca.Invalid, "Shares of type %s need a share network, and there are none here.", t.Name)

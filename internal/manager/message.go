@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"abaca"
 	"abaca/internal/db"
 )
@@ -51,16 +53,23 @@ func (m *Manager) tell(ctx context.Context, tx *db.Tx, msg abaca.Message) error 
 
 // How much a project can be told of refused targets, which cost nothing to ask for.
 const (
-	refusalsKept  = 100       // the newest
-	refusalsApart = time.Hour // the same is not told twice within this time
+	refusalsKept  = 100              // the newest
+	refusalsApart = time.Hour        // the same is not told twice within this time
+	refusalsWait  = 10 * time.Second // for the database, at most
 )
 
-// tellRefused writes a message about a target share that a restore was refused. It goes to the caller's own project, and says
-// what the answer says: nothing can be learnt from it that the caller has not been told. The answer stands without it, too.
-func (m *Manager) tellRefused(ctx context.Context, job db.Job, share abaca.ShareID, reason string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease) // also for a client that is gone
+// TellRefused writes a message about a target share that a restore of a backup was refused, where one was named. It is about a share
+// that is the caller's to know of, goes to the caller's own project, and says what the answer says: nothing can be learnt from it
+// that the caller has not been told. The answer stands without it, too. What has not the form of an id names no share.
+func (m *Manager) TellRefused(ctx context.Context, caller abaca.Caller, id abaca.BackupID, target, share abaca.ShareID, reason error) {
+	refused, ok := errors.AsType[*abaca.RequestError](reason)
+	if !ok || uuid.Validate(string(target)) != nil || len(target) != len(uuid.Nil.String()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refusalsWait) // also for a client that is gone
 	defer cancel()
-	msg := about(job, share, actionRestore, "restore share backup "+job.ID+": the target share was refused: "+reason)
+	job := db.Job{Project: caller.Project, Asked: caller}
+	msg := about(job, share, actionRestore, "restore share backup "+string(id)+": the target share was refused: "+refused.Message)
 	msg.Detail = detailTargetRefused
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
 		told, err := tx.Told(ctx, msg, m.now().Add(-refusalsApart))
@@ -73,7 +82,7 @@ func (m *Manager) tellRefused(ctx context.Context, job db.Job, share abaca.Share
 		return tx.KeepMessages(ctx, msg.Project, msg.Detail, refusalsKept)
 	})
 	if err != nil {
-		m.Log.ErrorContext(ctx, "telling of a refused target", "request_id", job.Asked.Request, "project_id", job.Project, "error", err)
+		m.Log.ErrorContext(ctx, "telling of a refused target", "request_id", caller.Request, "project_id", caller.Project, "error", err)
 	}
 }
 

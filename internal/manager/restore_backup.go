@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/google/uuid"
-
 	"abaca"
 	"abaca/internal/db"
 )
@@ -13,7 +11,7 @@ import (
 // RestoreBackup accepts the restore of a backup into its own share or, where target is not empty, into another one.
 // It returns the share that is written to.
 func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id abaca.BackupID, target abaca.ShareID) (abaca.ShareID, error) {
-	concerned, named := abaca.ShareID(""), target != ""
+	concerned, named := abaca.ShareID(""), target
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
 		concerned = ""
 		b, err := tx.Backup(ctx, id, caller.Scope())
@@ -54,17 +52,14 @@ func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id aba
 		return err
 	})
 	if err != nil {
-		if refused, ok := errors.AsType[*abaca.RequestError](err); ok && named && concerned != "" && isID(string(target)) {
-			m.tellRefused(ctx, db.Job{ID: string(id), Project: caller.Project, Asked: caller}, concerned, refused.Message)
+		if concerned != "" {
+			m.TellRefused(ctx, caller, id, named, concerned, err)
 		}
 		return "", err
 	}
 	m.wake()
 	return target, nil
 }
-
-// isID reports whether s could be an id of ours.
-func isID(s string) bool { return uuid.Validate(s) == nil && len(s) == len(uuid.Nil.String()) }
 
 // restorable says whether this backup can be restored into this share.
 func restorable(b abaca.Backup, s abaca.Share) error {

@@ -50,7 +50,8 @@ type Config struct {
 	Auth struct {
 		Strategy         string `koanf:"strategy" yaml:"strategy"`
 		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
-		UsersFile        string `koanf:"users_file" yaml:"users_file"` // of strategy local; empty: users.yaml in the data directory
+		UsersFile        string `koanf:"users_file" yaml:"users_file"`   // of strategy local; empty: users.yaml in the data directory
+		PolicyFile       string `koanf:"policy_file" yaml:"policy_file"` // empty: policy.yaml in the data directory, where it exists
 	} `koanf:"auth" yaml:"auth"`
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
@@ -109,7 +110,7 @@ func defaults() map[string]any {
 	return map[string]any{
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
-		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "",
+		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
@@ -216,6 +217,11 @@ func (c *Config) complete() (err error) {
 	}
 	if c.Auth.UsersFile, err = filepath.Abs(c.Auth.UsersFile); err != nil {
 		return err
+	}
+	if c.Auth.PolicyFile != "" {
+		if c.Auth.PolicyFile, err = filepath.Abs(c.Auth.PolicyFile); err != nil {
+			return err
+		}
 	}
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {

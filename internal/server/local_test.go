@@ -27,9 +27,9 @@ func withUsers(t *testing.T) server.Config {
 }
 
 // as returns a client of the server as a new user.
-func as(t *testing.T, s *serve.Server, name string, project abaca.ProjectID, role string) *serve.Client {
+func as(t *testing.T, s *serve.Server, name string, project abaca.ProjectID, roles ...string) *serve.Client {
 	t.Helper()
-	token, _, err := s.Config.Users().Add(t.Context(), auth.User{Name: name, Project: project, Roles: []string{role}}, time.Time{})
+	token, _, err := s.Config.Users().Add(t.Context(), auth.User{Name: name, Project: project, Roles: roles}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,7 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	health   *health.Handler
+	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
 
 	scrapes         *http.Server // of the metrics' own listener; nil without one
@@ -92,6 +93,9 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	}
 	log = slog.New(abaca.LogHandler(log.Handler()))
 	s := &Server{config: c, log: log}
+	if s.policy, err = c.policy(log); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -156,7 +160,7 @@ func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Aud
 	s.listener = keepDoor(listener, p.bounds.Connections)
 	s.closers = append(s.closers, func() error { return closeListener(s.listener) })
 	var handler http.Handler = api.New(api.Config{
-		DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: auth.DefaultPolicy(), ExportHost: c.ExportHost, Log: s.log,
+		DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, Log: s.log,
 		Audit: audit, Watch: watch.request, Health: s.health, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 	})
 	scrape := watch.metrics.Handler(s.log)
@@ -250,6 +254,10 @@ func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Manager.Run(ctx) })
+	g.Go(func() error {
+		s.policy.Follow(ctx)
+		return nil
+	})
 	serve := func(h *http.Server, l net.Listener) {
 		g.Go(func() error {
 			if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
