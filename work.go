@@ -9,7 +9,7 @@ const (
 // How a piece of work can end for the worker that had it, beside OutcomeDone and, for good, OutcomeFailed.
 const (
 	OutcomeRetried     = "retried"     // failed, to be tried again
-	OutcomeInterrupted = "interrupted" // by the worker's stopping, or its end could not be written: somebody will do it again
+	OutcomeInterrupted = "interrupted" // by the stopping of the worker or of what the work needs, or its end could not be written: somebody will do it again
 	OutcomeLeaseLost   = "lease_lost"  // it is another worker's meanwhile, or was stopped by an administrator
 )
 

@@ -32,6 +32,9 @@ func open(t *testing.T, options ...server.Option) *house {
 	t.Helper()
 	h := &house{Server: serve.Start(t, options...), t: t}
 	t.Setenv("ABACA_ENDPOINT", h.Endpoint())
+	if h.Config.Database != "" {
+		t.Setenv("ABACA_DATABASE", string(h.Config.Database))
+	}
 	return h
 }
 

@@ -29,5 +29,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newVerifyCommand(), newUserCommand(), newShareCommand(), newBackupCommand())
+	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newMigrateCommand(), newVerifyCommand(), newUserCommand(),
+		newShareCommand(), newBackupCommand())
 }

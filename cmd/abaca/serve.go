@@ -96,6 +96,10 @@ func newServeCommand() *cobra.Command {
 // welcome prints where the server is and what to try first; where are the flags that lead other commands to its data.
 func welcome(w io.Writer, endpoint string, c server.Config, where string) error {
 	us, at := ourselves(), ""
+	what := "Everything"
+	if c.Database != "" {
+		what = "Everything but the database"
+	}
 	if endpoint != "http://127.0.0.1:8786/v2" {
 		at = " --endpoint " + endpoint
 	}
@@ -106,14 +110,14 @@ func welcome(w io.Writer, endpoint string, c server.Config, where string) error 
 			"  export OS_TOKEN=$(%s user add NAME --project PROJECT --role member%s)\n", endpoint, us, where)
 	}
 	_, err := fmt.Fprintf(w, `abaca serves shares and their backups at %s
-Everything is kept in %s; %s.
+%s is kept in %s; %s.
 
 Try, in another terminal:
-%s  %[5]s share create NFS 1 --name docs --wait%[6]s
-  %[5]s backup create docs --name first --wait%[6]s
-  openstack%[7]s share backup list
+%s  %[6]s share create NFS 1 --name docs --wait%[7]s
+  %[6]s backup create docs --name first --wait%[7]s
+  openstack%[8]s share backup list
 
-`, endpoint, c.DataDir, callers, first, us, at, login)
+`, endpoint, what, c.DataDir, callers, first, us, at, login)
 	return err
 }
 

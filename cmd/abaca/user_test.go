@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"abaca/internal/test/postgres"
 )
 
 // asProgram is set in the environment where this test binary is to be the program itself.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	os.Exit(postgres.Main(m))
 }
 
 // A shell runs the program as a process, with a data directory and local users.

@@ -77,6 +77,11 @@ func TestVerifyBesideARunningServerAndWithoutOne(t *testing.T) {
 	}
 }
 
+func TestVerifyOnPostgreSQL(t *testing.T) {
+	t.Setenv("TEST_DATABASE", "postgres")
+	TestVerifyBesideARunningServerAndWithoutOne(t)
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	h := withBackups(t)
 	if err := serve.FlipBit(h.Config.DataDir); err != nil {

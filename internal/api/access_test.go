@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func (p pass) Authenticate(r *http.Request) (abaca.Caller, error) {
 
 // accessWorld is newWorld with more things, of which there is one for each column of the table.
 func accessWorld(t *testing.T) *world {
-	w := newWorld(t)
+	w := newWorldAt(t, filepath.Join(t.TempDir(), "world.sqlite")) // a file tells whether it has been changed
 	data, err := os.ReadFile("testdata/access.sql")
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +233,7 @@ func (w *accessed) statements() string {
 func (w *world) accessCopy(t *testing.T) *accessed {
 	t.Helper()
 	c := w.copyFor(t, pass{demo: abaca.ProjectID(w.ids["p_demo"])})
-	raw, err := sql.Open("sqlite", c.file)
+	raw, err := sql.Open("sqlite", c.at)
 	if err != nil {
 		t.Fatal(err)
 	}

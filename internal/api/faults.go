@@ -29,18 +29,19 @@ var faultForms = map[abaca.Fault]faultForm{
 // pause is how long a client is asked to wait before it tries again what was unavailable, in seconds.
 const pause = "5"
 
-// fault writes an error in Manila's shape. What is nobody's fault but ours goes to the log, and only its request id to the client.
+// fault writes an error in Manila's shape. What is nobody's fault but ours, or our
+// surroundings', goes to the log, and only its request id to the client.
 func (q *request) fault(w http.ResponseWriter, err error) int {
 	if _, worded := errors.AsType[*abaca.RequestError](err); !worded && q.Context().Err() != nil {
 		// Either the client is gone or the time for an answer is up.
 		err = abaca.Errorf(abaca.Unavailable, "The request could not be answered in time.")
 	}
 	form := faultForms[abaca.FaultOf(err)]
-	detail := object{"code": form.status}
+	detail := object{"code": form.status, "message": "The server failed to answer the request."}
 	if e, ok := errors.AsType[*abaca.RequestError](err); ok {
 		detail["message"] = e.Message
-	} else {
-		detail["message"] = "The server failed to answer the request."
+	}
+	if form.status >= http.StatusInternalServerError && q.Context().Err() == nil {
 		q.Log.ErrorContext(q.Context(), "answering a request", "method", q.Method, "path", q.URL.Path, "error", err)
 	}
 	switch form.status {

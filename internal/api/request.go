@@ -108,7 +108,27 @@ func (q *request) decode() (body any, present bool, err error) {
 	if err := dec.Decode(&body); err != nil || dec.More() {
 		return nil, false, malformed
 	}
+	if holdsNUL(body) {
+		return nil, false, abaca.Errorf(abaca.Invalid, "The request's body holds the character NUL, which no name or text may have.")
+	}
 	return body, true, nil
+}
+
+// holdsNUL reports whether any text in a JSON value holds the one character that not every database can keep.
+func holdsNUL(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.ContainsRune(v, 0)
+	case []any:
+		return slices.ContainsFunc(v, holdsNUL)
+	case object:
+		for key, value := range v {
+			if strings.ContainsRune(key, 0) || holdsNUL(value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // maxDepth is how deep objects and lists may be nested in a body. Nothing that is asked for needs more than four levels.

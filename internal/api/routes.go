@@ -135,6 +135,9 @@ func (rs routes) serve(q *request) (int, any, error) {
 	if q.rule = r.rule; !q.may(r.rule) {
 		return 0, nil, forbidden(r.rule)
 	}
+	if !textual(q.URL.Path) {
+		return absent(q) // as nothing has such an id
+	}
 	if !q.queryIsText() {
 		return 0, nil, abaca.Errorf(abaca.Invalid, "The query holds what is no text.")
 	}

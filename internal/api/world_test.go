@@ -19,15 +19,18 @@ import (
 	"abaca/internal/db"
 	"abaca/internal/health"
 	"abaca/internal/manager"
+	"abaca/internal/test/postgres"
 )
+
+func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 
 // A world is a server that knows what the recorded one knew. Its manager takes requests and its workers do not run,
 // so that what is asked for stays as it is right after the answer.
 type world struct {
 	*httptest.Server
 	t      testing.TB
+	at     string // the database
 	db     *db.DB
-	file   string // of the database
 	files  string // where the shares' directories would be
 	policy api.Policies
 	ids    map[string]string
@@ -37,7 +40,15 @@ type world struct {
 // newWorld makes the database that others are copies of.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, file: filepath.Join(t.TempDir(), "world.sqlite"), ids: map[string]string{}, policy: auth.DefaultPolicy()}
+	if os.Getenv("TEST_DATABASE") == "postgres" {
+		return newWorldAt(t, postgres.New(t))
+	}
+	return newWorldAt(t, filepath.Join(t.TempDir(), "world.sqlite"))
+}
+
+func newWorldAt(t testing.TB, at string) *world {
+	t.Helper()
+	w := &world{t: t, at: at, ids: map[string]string{}, policy: auth.DefaultPolicy()}
 	data, err := os.ReadFile("testdata/ids.json")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +56,7 @@ func newWorld(t testing.TB) *world {
 	if err := json.Unmarshal(data, &w.ids); err != nil {
 		t.Fatal(err)
 	}
-	d, err := db.OpenSQLite(t.Context(), w.file) // makes the tables
+	d, err := db.Open(t.Context(), w.at) // makes the tables
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,12 +82,18 @@ func (w *world) copy(t testing.TB, noAuth bool) *world {
 // copyFor serves a copy of the world to callers whom somebody tells apart.
 func (w *world) copyFor(t testing.TB, callers api.Authenticator) *world {
 	t.Helper()
-	c := &world{t: t, file: filepath.Join(t.TempDir(), "copy.sqlite"), files: t.TempDir(), policy: w.policy, ids: w.ids}
-	data, err := os.ReadFile(w.file)
+	c := &world{t: t, files: t.TempDir(), policy: w.policy, ids: w.ids}
+	if db.IsURL(w.at) {
+		c.at = postgres.Copy(t, w.at)
+		c.serve(callers)
+		return c
+	}
+	c.at = filepath.Join(t.TempDir(), "copy.sqlite")
+	data, err := os.ReadFile(w.at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(c.file, data, 0o600); err != nil {
+	if err := os.WriteFile(c.at, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.serve(callers)
@@ -86,7 +103,7 @@ func (w *world) copyFor(t testing.TB, callers api.Authenticator) *world {
 func (w *world) serve(callers api.Authenticator) {
 	t := w.t
 	t.Helper()
-	d, err := db.OpenSQLite(t.Context(), w.file)
+	d, err := db.Open(t.Context(), w.at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +139,11 @@ func (w *world) serve(callers api.Authenticator) {
 // exec writes into the database past the server, as only a test may.
 func (w *world) exec(statements string) {
 	w.t.Helper()
-	d, err := sql.Open("sqlite", w.file)
+	driver := "sqlite"
+	if db.IsURL(w.at) {
+		driver = "pgx"
+	}
+	d, err := sql.Open(driver, w.at)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -85,6 +85,16 @@ func (r reader) Projects(ctx context.Context) ([]abaca.ProjectID, error) {
 		`SELECT project_id FROM share_backups UNION SELECT project_id FROM share_snapshots UNION SELECT project_id FROM quota_usages ORDER BY 1`)
 }
 
+// HasBackups reports whether anything may have been saved: whether there are, or have been, backups or snapshots.
+func (r reader) HasBackups(ctx context.Context) (has bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM share_backups) OR EXISTS (SELECT 1 FROM share_snapshots)
+		OR EXISTS (SELECT 1 FROM verification_rounds)`).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("look for backups: %w", err)
+	}
+	return has, nil
+}
+
 // InsertBackup adds a backup whose creation, which a caller asked for, is waiting for a worker.
 func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup, asked abaca.Caller) error {
 	_, err := tx.exec(ctx, `INSERT INTO share_backups (id, project_id, user_id, share_id, size, display_name, display_description,
@@ -96,7 +106,7 @@ func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup, asked abaca.Call
 	if err != nil {
 		return fmt.Errorf("add share backup: %w", err)
 	}
-	return nil
+	return tx.offerWork(ctx)
 }
 
 // UpdateBackup writes the name and description of b, and when.

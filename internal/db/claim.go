@@ -44,7 +44,8 @@ func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, w Worker, now, u
 func (tx *Tx) take(ctx context.Context, job *Job, owner string, now, until time.Time) error {
 	jobs, err := all(ctx, tx.q, scanJob(job.Operation.Kind), `UPDATE `+tableOf[job.Operation.Kind]+`
 		SET lease_until = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
-		WHERE id = $3 AND status = $4 AND lease_until <= $5 RETURNING `+jobColumns,
+		WHERE id = (SELECT id FROM `+tableOf[job.Operation.Kind]+` WHERE id = $3 AND status = $4 AND lease_until <= $5`+tx.unclaimed+`)
+		RETURNING `+jobColumns,
 		micros(until), owner, job.ID, job.Operation.Subject.During, micros(now))
 	if err != nil {
 		return fmt.Errorf("claim work: %w", err)

@@ -1,4 +1,4 @@
-// Package db keeps abaca's rows: all SQL is here, written once with numbered parameters.
+// Package db keeps abaca's rows, in SQLite or in PostgreSQL: all SQL is here, written once with numbered parameters.
 //
 // Reads may be made on a DB or inside a transaction; writes only inside one, see Transact.
 package db
@@ -6,144 +6,146 @@ package db
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
+	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
 
 	"abaca"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// oldestSQLite is the first release in which resetting the write-ahead log cannot corrupt the database.
-const oldestSQLite = "3.51.3"
-
 // A DB is an open database. It is safe for concurrent use.
 type DB struct {
 	reader
-	read, write *sql.DB
+	*dialect
+	read, write *sql.DB // the same one where the database has many writers
+	seat        *seat   // of a worker; nil where the database has one server
 
 	// Watch, where a test sets it before anything is asked, is told of every statement before it is run.
 	Watch func(query string)
-}
-
-// A querier is what a pool and a transaction have in common.
-type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // A reader has the questions that can be asked of the database, in or out of a transaction.
 type reader struct{ q querier }
 
 // A Tx is a transaction. What it writes is seen by others all at once, or not at all.
-type Tx struct{ reader }
-
-// OpenSQLite opens the database in the file at path, making it where it does not exist, and brings its
-// tables up to date. One process at a time may do so; others can join it, see JoinSQLite.
-func OpenSQLite(ctx context.Context, path string) (*DB, error) {
-	return openSQLite(ctx, path, "rwc", func(p *goose.Provider) error {
-		_, err := p.Up(ctx)
-		return err
-	})
+type Tx struct {
+	reader
+	*dialect
 }
 
-// JoinSQLite opens the database in the file at path beside the process that may have it open. It makes nothing: a file that does
-// not exist, or whose tables are not of this program's version, is an error.
-func JoinSQLite(ctx context.Context, path string) (*DB, error) {
-	return openSQLite(ctx, path, "rw", func(p *goose.Provider) error {
-		has, needs, err := p.GetVersions(ctx)
-		if err == nil && has != needs {
-			err = fmt.Errorf("its tables are of version %d and this program needs %d; serving it brings older ones up to date", has, needs)
-		}
-		return err
-	})
+// A dialect is all that differs between the databases in what they are asked.
+type dialect struct {
+	name      goose.Dialect
+	version   string             // a query for the database's version
+	migrated  string             // a query for whether the table of migrations exists
+	text      string             // the type of text that is compared byte by byte, as Go compares strings
+	isolation sql.IsolationLevel // of transactions: as though they were made one after the other
+	unclaimed string             // ends a query for a row to be claimed: rows that another is claiming are passed over
+	offer     string             // tells other processes that there is work, once the transaction commits; empty for none
 }
 
-func openSQLite(ctx context.Context, path, mode string, migrate func(*goose.Provider) error) (*DB, error) {
-	// synchronous(FULL): a commit that was acknowledged survives a power loss.
-	const pragmas = "&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
-	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() + "?mode=" + mode + pragmas
-	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
+// Open opens a database, which is the file with an absolute path or, where at is a postgres:// URL, one of PostgreSQL. An empty
+// database is given its tables; a file's are brought up to date, since no other process serves it. Those of PostgreSQL, which
+// several processes may share, are not: where they are older than this program an operator is told to have them migrated. Newer
+// ones are refused.
+func Open(ctx context.Context, at string) (*DB, error) {
+	return openAt(ctx, at, "rwc", func(s *schema) error { return s.keepUp(ctx) })
+}
+
+// Join opens a database beside the server that may have it open. It makes nothing: one that does not exist, or whose tables are
+// not of this program's version, is an error.
+func Join(ctx context.Context, at string) (*DB, error) {
+	return openAt(ctx, at, "rw", func(s *schema) error { return s.mustFit(ctx) })
+}
+
+func openAt(ctx context.Context, at, mode string, settle func(*schema) error) (*DB, error) {
+	db, err := connect(at, mode)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, fmt.Errorf("open database %s: %w", Redacted(at), err)
 	}
-	// SQLite has one writer at a time; queueing for it here is fair, and busy errors cannot happen but beside another process
-	// that writes for longer than the timeout.
-	write.SetMaxOpenConns(1)
-	if err := prepare(ctx, write, migrate); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
+	s, err := db.schema(ctx)
+	if err == nil {
+		err = settle(s)
 	}
-	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", Redacted(at), folded{err}), db.Close())
 	}
-	read.SetMaxOpenConns(8)
-	read.SetMaxIdleConns(8)
-	db := &DB{read: read, write: write}
-	db.reader = reader{watched{read, db}}
 	return db, nil
 }
 
-func prepare(ctx context.Context, pool *sql.DB, migrate func(*goose.Provider) error) error {
-	var version string
-	if err := pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
-		return err
+func connect(at, mode string) (db *DB, err error) {
+	if IsURL(at) {
+		db, err = connectPostgres(at)
+	} else {
+		db, err = connectSQLite(at, mode)
 	}
-	if olderVersion(version, oldestSQLite) {
-		return fmt.Errorf("SQLite %s can corrupt its write-ahead log; %s or later is needed", version, oldestSQLite)
+	if err == nil {
+		db.reader = reader{querier{watched{db.read, db}}}
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, pool, files)
-	if err != nil {
-		return err
-	}
-	return migrate(provider)
-}
-
-func olderVersion(a, b string) bool {
-	var x, y [3]int
-	fmt.Sscanf(a, "%d.%d.%d", &x[0], &x[1], &x[2]) //nolint:errcheck // an unreadable version counts as 0.0.0, which is too old
-	fmt.Sscanf(b, "%d.%d.%d", &y[0], &y[1], &y[2]) //nolint:errcheck // a constant of ours
-	for i := range x {
-		if x[i] != y[i] {
-			return x[i] < y[i]
-		}
-	}
-	return false
+	return db, err
 }
 
 // Close closes the database after the queries under way.
-func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
+func (db *DB) Close() error {
+	err := db.write.Close()
+	if db.read != db.write {
+		err = errors.Join(db.read.Close(), err)
+	}
+	if db.seat != nil {
+		db.seat.leave()
+	}
+	return err
+}
 
 // Ping reports whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
-// Transact runs f in a transaction, which commits when f returns nil. f must not use the DB itself.
+// Transact runs f in a transaction, which commits when f returns nil. f must not use the DB itself. It is run again where another
+// transaction has been in the way, so that nothing but the last run may be seen outside.
+//
+// Transactions are as though they were made one after the other: what f has read is still so when it commits. SQLite does make
+// them one after the other, PostgreSQL fails one that would have noticed another.
 func (db *DB) Transact(ctx context.Context, f func(*Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+	for run := 1; ; run++ {
+		err := db.transact(ctx, f)
+		if !inTheWay(err, run) {
+			return err
+		}
+		if run == mostRuns {
+			return busy(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(min(time.Millisecond<<min(run, 10), longestPause))): //nolint:gosec // nobody gains by guessing a pause
+		}
 	}
-	if err := f(&Tx{reader{watched{tx, db}}}); err != nil {
-		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) { // a cancelled context has rolled back already
+}
+
+// A transaction that others are in the way of is run so often, after pauses of up to so long: some ten seconds in all.
+const (
+	mostRuns     = 100
+	longestPause = 200 * time.Millisecond
+)
+
+func (db *DB) transact(ctx context.Context, f func(*Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, &sql.TxOptions{Isolation: db.isolation})
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", classed(err))
+	}
+	if err := f(&Tx{reader{querier{watched{tx, db}}}, db.dialect}); err != nil {
+		// A cancelled context, or a connection that broke, has rolled back already.
+		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && abaca.FaultOf(err) != abaca.Unavailable {
 			return errors.Join(err, rerr)
 		}
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit transaction: %w", err)
+		return fmt.Errorf("commit transaction: %w", classed(err))
 	}
 	return nil
 }
@@ -155,6 +157,12 @@ func (tx *Tx) exec(ctx context.Context, query string, args ...any) (int64, error
 		return 0, err
 	}
 	return res.RowsAffected()
+}
+
+// kept is text as it is stored where its bytes may be any, since it quotes what others have said or named: PostgreSQL refuses
+// what is not UTF-8, and NUL.
+func kept(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
 }
 
 // micros is how times are stored.
@@ -178,7 +186,7 @@ func notFound(what string, id any) error {
 }
 
 // one scans the single row of a query, or says that what is not found.
-func one[T any](row *sql.Row, scan func(scanner) (T, error), what string, id any) (T, error) {
+func one[T any](row scanner, scan func(scanner) (T, error), what string, id any) (T, error) {
 	v, err := scan(row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return v, notFound(what, id)
@@ -198,7 +206,7 @@ func all[T any](ctx context.Context, q querier, scan func(scanner) (T, error), q
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer func() { err = classed(errors.Join(err, rows.Close())) }()
 	list = []T{}
 	for rows.Next() {
 		v, err := scan(rows)

@@ -76,7 +76,18 @@ func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id string, asked ab
 	if err != nil {
 		return false, fmt.Errorf("begin %s: %w", op.Name, err)
 	}
-	return n == 1, nil
+	return n == 1, tx.offerWork(ctx)
+}
+
+// offerWork tells the workers of other processes to look for work as soon as it is there, see Attend.
+func (tx *Tx) offerWork(ctx context.Context) error {
+	if tx.offer == "" {
+		return nil
+	}
+	if _, err := tx.exec(ctx, tx.offer); err != nil {
+		return fmt.Errorf("offer work: %w", err)
+	}
+	return nil
 }
 
 // MoveShare moves the share that an operation on something else needs; the verdict is as Begin's.
@@ -93,6 +104,7 @@ func (tx *Tx) MoveShare(ctx context.Context, id abaca.ShareID, from []abaca.Stat
 // Adopt makes every lease of this owner pass, because whoever held them is gone; it returns how many operations that were.
 func (db *DB) Adopt(ctx context.Context, owner string, now time.Time) (n int64, err error) {
 	err = db.Transact(ctx, func(tx *Tx) error {
+		n = 0
 		for _, table := range tableOf {
 			k, err := tx.exec(ctx, `UPDATE `+table+` SET lease_until = $1, lease_owner = NULL WHERE lease_owner = $2`, micros(now), owner)
 			if err != nil {
@@ -145,7 +157,7 @@ func (tx *Tx) Settle(ctx context.Context, job Job, to abaca.Status, reason strin
 		return tx.mustHold(ctx, "remove row", `DELETE FROM `+table, job)
 	}
 	return tx.mustHold(ctx, "move to "+string(to), `UPDATE `+table+`
-		SET status = $4, fail_reason = $5, updated_at = $6, lease_until = NULL, lease_owner = NULL, tries = 0`, job, to, reason, micros(now))
+		SET status = $4, fail_reason = $5, updated_at = $6, lease_until = NULL, lease_owner = NULL, tries = 0`, job, to, kept(reason), micros(now))
 }
 
 // Release gives a job back to be claimed at a later time. A job that was interrupted by its worker's stopping has not been tried.
@@ -153,9 +165,12 @@ func (tx *Tx) Release(ctx context.Context, job Job, at time.Time, interrupted bo
 	untried := 0
 	if interrupted {
 		untried = 1
+		if err := tx.offerWork(ctx); err != nil {
+			return err
+		}
 	}
 	return tx.mustHold(ctx, "release", `UPDATE `+tableOf[job.Operation.Kind]+`
-		SET lease_until = $4, lease_owner = NULL, tries = tries - $5, fail_reason = $6`, job, micros(at), untried, reason)
+		SET lease_until = $4, lease_owner = NULL, tries = tries - $5, fail_reason = $6`, job, micros(at), untried, kept(reason))
 }
 
 // Reset writes a status by hand and makes the row nobody's work; the worker that had it, if any, loses it.

@@ -22,7 +22,7 @@ var messages = table[abaca.Message]{
 	scan:    scanMessage,
 	sort: map[string]string{
 		"id": "id", "project_id": "project_id", "request_id": "request_id", "resource_type": "resource_type", "resource_id": "resource_id",
-		"action_id": "action_id", "detail_id": "detail_id", "created_at": "created_at", "expires_at": "expires_at", "message_level": "0",
+		"action_id": "action_id", "detail_id": "detail_id", "created_at": "created_at", "expires_at": "expires_at", "message_level": "lower('')",
 	},
 }
 
@@ -60,7 +60,7 @@ func (r reader) Messages(ctx context.Context, f MessageFilter, p Page) ([]abaca.
 func (tx *Tx) InsertMessage(ctx context.Context, m abaca.Message) error {
 	_, err := tx.exec(ctx, `INSERT INTO messages (id, project_id, resource_type, resource_id, request_id, action_id, detail_id, message,
 			created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		m.ID, m.Project, m.ResourceType, m.ResourceID, m.RequestID, m.Action, m.Detail, m.Text, micros(m.CreatedAt), micros(m.ExpiresAt))
+		m.ID, m.Project, m.ResourceType, m.ResourceID, m.RequestID, m.Action, m.Detail, kept(m.Text), micros(m.CreatedAt), micros(m.ExpiresAt))
 	if err != nil {
 		return fmt.Errorf("add message: %w", err)
 	}

@@ -41,12 +41,22 @@ func equal[T ~string](c *condition, column string, value *T) {
 	}
 }
 
-// like adds "column contains value", without regard to case, where a value is given.
+// like adds "column contains value", without regard to case in ASCII, where a value is given.
 func (c *condition) like(column string, value *string) {
 	if value == nil {
 		return
 	}
-	c.and(`lower(`+column+`) LIKE ? ESCAPE '\'`, "%"+escapeLike(strings.ToLower(*value))+"%")
+	c.and(`lower(`+column+`) LIKE ? ESCAPE '\'`, "%"+escapeLike(lowerASCII(*value))+"%")
+}
+
+// lowerASCII is what lower() is in SQL: other letters than those of ASCII stay as they are.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 // escapeLike makes every character of s stand for itself in a LIKE pattern.
@@ -89,7 +99,9 @@ func numbered(sql string) string {
 type TextFilter struct{ Name, Description, NameLike, DescriptionLike *string }
 
 func (f TextFilter) on(c *condition) {
-	equal(c, "display_name", f.Name)
+	if equal(c, "display_name", f.Name); f.Name != nil {
+		c.and("name_key = ?", lowerASCII(*f.Name)) // follows from the name, and has an index
+	}
 	equal(c, "display_description", f.Description)
 	c.like("display_name", f.NameLike)
 	c.like("display_description", f.DescriptionLike)

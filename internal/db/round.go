@@ -29,16 +29,16 @@ func (tx *Tx) OpenRound(ctx context.Context, project abaca.ProjectID, due time.T
 // ClaimRound takes the slice that has been due longest and leases it to owner. ok is false where none is due.
 func (db *DB) ClaimRound(ctx context.Context, owner string, now, until time.Time) (r Round, ok bool, err error) {
 	var due bool // a plain read first, as in Claim
-	if err := db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM verification_rounds WHERE due_at <= $1)`, micros(now)).Scan(&due); err != nil {
+	if err := db.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM verification_rounds WHERE due_at <= $1)`, micros(now)).Scan(&due); err != nil {
 		return Round{}, false, fmt.Errorf("look for a verification that is due: %w", err)
 	}
 	if !due {
 		return Round{}, false, nil
 	}
-	rounds, err := all(ctx, db.write, func(s scanner) (r Round, err error) {
+	rounds, err := all(ctx, querier{db.write}, func(s scanner) (r Round, err error) {
 		return r, s.Scan(&r.Project, &r.Reached, &r.Attempt, &r.Tries)
 	}, `UPDATE verification_rounds SET due_at = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
-		WHERE due_at <= $3 AND project_id = (SELECT project_id FROM verification_rounds WHERE due_at <= $3 ORDER BY due_at, project_id LIMIT 1)
+		WHERE due_at <= $3 AND project_id = (SELECT project_id FROM verification_rounds WHERE due_at <= $3 ORDER BY due_at, project_id LIMIT 1`+db.unclaimed+`)
 		RETURNING project_id, reached, attempt, tries`, micros(until), owner, micros(now))
 	if err != nil {
 		return Round{}, false, fmt.Errorf("claim a verification: %w", err)

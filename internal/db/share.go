@@ -134,7 +134,7 @@ func (tx *Tx) InsertShare(ctx context.Context, s abaca.Share, asked abaca.Caller
 	if err != nil {
 		return fmt.Errorf("add share: %w", err)
 	}
-	return nil
+	return tx.offerWork(ctx)
 }
 
 // UpdateShare writes what a tenant may change of a share: name, description, visibility and metadata.

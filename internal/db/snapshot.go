@@ -65,7 +65,7 @@ func (tx *Tx) InsertSnapshot(ctx context.Context, s abaca.Snapshot, asked abaca.
 	if err != nil {
 		return fmt.Errorf("add share snapshot: %w", err)
 	}
-	return nil
+	return tx.offerWork(ctx)
 }
 
 // SetSnapshotRef names the data of a share snapshot whose save has ended.

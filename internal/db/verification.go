@@ -97,7 +97,7 @@ func (tx *Tx) Findings(ctx context.Context, s abaca.Saved) ([]abaca.Verification
 func (tx *Tx) InsertVerification(ctx context.Context, id string, v abaca.Verified) error {
 	_, err := tx.exec(ctx, `INSERT INTO verifications (id, `+verifiedColumn[v.Kind]+`, began_at, ended_at, slice_from, slice_to, files, bytes,
 			damaged, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		id, v.ID, micros(v.Began), micros(v.Ended), v.Slice.From, v.Slice.To, v.Files, v.Bytes, v.Damaged, v.Detail)
+		id, v.ID, micros(v.Began), micros(v.Ended), v.Slice.From, v.Slice.To, v.Files, v.Bytes, v.Damaged, kept(v.Detail))
 	if err != nil {
 		return fmt.Errorf("add verification: %w", err)
 	}

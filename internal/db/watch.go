@@ -7,7 +7,7 @@ import (
 
 // watched tells a database's Watch of what is asked.
 type watched struct {
-	querier
+	asker
 	db *DB
 }
 
@@ -19,15 +19,15 @@ func (w watched) tell(query string) {
 
 func (w watched) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	w.tell(query)
-	return w.querier.ExecContext(ctx, query, args...)
+	return w.asker.ExecContext(ctx, query, args...)
 }
 
 func (w watched) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	w.tell(query)
-	return w.querier.QueryContext(ctx, query, args...)
+	return w.asker.QueryContext(ctx, query, args...)
 }
 
 func (w watched) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	w.tell(query)
-	return w.querier.QueryRowContext(ctx, query, args...)
+	return w.asker.QueryRowContext(ctx, query, args...)
 }

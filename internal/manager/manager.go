@@ -79,6 +79,7 @@ type Config struct {
 	Lease           time.Duration // how long a silent worker keeps its work
 	Tries           int           // how often work is tried before it fails
 	Backoff         time.Duration // the pause before the second try; it doubles from then on
+	Patience        time.Duration // how long another process under the same name may take to vanish from the database, see db.DB.TakeSeat
 	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none

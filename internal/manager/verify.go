@@ -181,15 +181,18 @@ func (m *Manager) runRound(ctx context.Context, round db.Round) {
 		m.Log.WarnContext(ctx, "the verification is no longer ours", "error", err)
 		return
 	}
-	due := m.now()
+	rest := time.Duration(0)
 	outcome = abaca.OutcomeInterrupted
 	if ctx.Err() == nil {
-		outcome, due = abaca.OutcomeRetried, due.Add(restUnread)
-		m.Log.ErrorContext(ctx, "saved data could not be verified; it will be tried again", "error", err, "in", restUnread)
+		outcome, rest = abaca.OutcomeRetried, restUnread
+		if abaca.FaultOf(err) == abaca.Unavailable {
+			outcome, rest = abaca.OutcomeInterrupted, m.Lease
+		}
+		m.Log.ErrorContext(ctx, "saved data could not be verified; it will be tried again", "error", err, "in", rest)
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
 	defer cancel()
-	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, due) }); err != nil {
+	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, m.now().Add(rest)) }); err != nil {
 		m.Log.ErrorContext(ctx, "giving up a verification; it goes on when its lease has passed", "error", err)
 	}
 }

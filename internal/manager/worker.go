@@ -46,7 +46,8 @@ func (m *Manager) workOf(job db.Job) work {
 	panic("no work for operation " + job.Operation.Name)
 }
 
-// Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first.
+// Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first. The
+// error is db.ErrSeatTaken where another process works under the same host's name.
 func (m *Manager) Run(ctx context.Context) error {
 	n, err := m.DB.Adopt(ctx, m.Host, m.now())
 	if err != nil && ctx.Err() == nil {
@@ -63,7 +64,10 @@ func (m *Manager) Run(ctx context.Context) error {
 			light = append(light, op)
 		}
 	}
-	var lanes errgroup.Group
+	lanes, ctx := errgroup.WithContext(ctx)
+	lanes.Go(func() error {
+		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.WarnContext(ctx, "the database has gone away", "error", err) })
+	})
 	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.HeavyPerProject, &m.lanes[0]); return nil })
 	lanes.Go(func() error { m.lane(ctx, light, m.Light, 0, &m.lanes[1]); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
@@ -133,7 +137,11 @@ func (m *Manager) run(ctx context.Context, job db.Job) {
 		m.Log.WarnContext(ctx, "the work is no longer ours", "error", err)
 		return
 	}
-	written, werr := m.end(after, job, w, err, ctx.Err() != nil)
+	var written string
+	werr := m.endAfterOutage(after, func() (werr error) {
+		written, werr = m.end(after, job, w, err, ctx.Err() != nil)
+		return werr
+	})
 	if errors.Is(werr, db.ErrLeaseLost) {
 		outcome = abaca.OutcomeLeaseLost
 	}
@@ -146,6 +154,23 @@ func (m *Manager) run(ctx context.Context, job db.Job) {
 	}
 	m.Log.DebugContext(ctx, "ended", "took", m.now().Sub(began), "error", err)
 	m.wake()
+}
+
+// endAfterOutage writes the end of work, once the database answers if it does so before ctx ends.
+func (m *Manager) endAfterOutage(ctx context.Context, end func() error) error {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		err := end()
+		if abaca.FaultOf(err) != abaca.Unavailable {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 // attempt does the work under a lease that is kept alive meanwhile, together with the progress.
@@ -250,6 +275,10 @@ func (m *Manager) end(ctx context.Context, job db.Job, w work, err error, stoppi
 	if stopping {
 		m.Log.InfoContext(ctx, "interrupted; the work goes on when a worker takes it up")
 		return abaca.OutcomeInterrupted, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+	}
+	if abaca.FaultOf(err) == abaca.Unavailable {
+		m.Log.WarnContext(ctx, "what the work needs does not answer; it goes on when a worker takes it up", "error", err, "in", m.Backoff)
+		return abaca.OutcomeInterrupted, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(m.Backoff), true, err.Error()) })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
 		pause := m.Backoff << (job.Tries - 1)

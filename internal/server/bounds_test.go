@@ -146,7 +146,7 @@ func TestMoreRequestsThanThereArePlacesAreAskedToComeBack(t *testing.T) {
 	s := serve.Start(t, server.WithBounds(b))
 	s.NewShare("first") // then the server has written what it writes at its start
 	answered := make(chan int, b.Requests)
-	database(t, s.Config.DataDir, func(d *sql.DB) error {
+	database(t, s.Config.DataDir, s.Config.Database, func(d *sql.DB) error {
 		held, err := d.Conn(t.Context())
 		if err != nil {
 			return err

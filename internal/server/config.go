@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	yamltext "go.yaml.in/yaml/v3"
 
 	"abaca"
+	"abaca/internal/db"
 	"abaca/internal/trace"
 )
 
@@ -38,14 +38,23 @@ func (s Secret) String() string {
 // MarshalYAML hides the secret where the configuration is printed.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
+// A DatabaseURL prints without its password.
+type DatabaseURL string
+
+func (u DatabaseURL) String() string { return db.Redacted(string(u)) }
+
+// MarshalYAML hides the password where the configuration is printed.
+func (u DatabaseURL) MarshalYAML() (any, error) { return u.String(), nil }
+
 // A Config is everything that an operator can decide. Its keys are those of the configuration file.
 type Config struct {
-	Listen        string `koanf:"listen" yaml:"listen"`
-	DataDir       string `koanf:"data_dir" yaml:"data_dir"`
-	MasterKey     Secret `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
-	MasterKeyFile string `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
-	ExportHost    string `koanf:"export_host" yaml:"export_host"`
-	Host          string `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
+	Listen        string      `koanf:"listen" yaml:"listen"`
+	DataDir       string      `koanf:"data_dir" yaml:"data_dir"`
+	Database      DatabaseURL `koanf:"database" yaml:"database"`               // postgres://…; empty: SQLite in the data directory
+	MasterKey     Secret      `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
+	MasterKeyFile string      `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
+	ExportHost    string      `koanf:"export_host" yaml:"export_host"`
+	Host          string      `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
 
 	Auth struct {
 		Strategy         string `koanf:"strategy" yaml:"strategy"`
@@ -108,7 +117,7 @@ func defaults() map[string]any {
 		quotas[string(r)] = limit
 	}
 	return map[string]any{
-		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "master_key": "", "master_key_file": "",
+		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
@@ -231,7 +240,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkAuth(), c.checkMetrics(), c.checkBackends(), c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkMetrics(), c.checkBackends(), c.checkWorkers(), c.checkVerify(),
+		c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -369,8 +379,20 @@ func parseKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// DataExists reports whether the data directory has been used before.
-func (c *Config) DataExists() bool {
-	_, err := os.Stat(filepath.Join(c.DataDir, databaseName))
-	return !errors.Is(err, fs.ErrNotExist)
+func (c *Config) checkDatabase() error {
+	if c.Database == "" {
+		return nil
+	}
+	if err := db.CheckURL(string(c.Database)); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	return nil
+}
+
+// database is where the rows are, as package db takes it.
+func (c *Config) database() string {
+	if c.Database != "" {
+		return string(c.Database)
+	}
+	return filepath.Join(c.DataDir, databaseName)
 }

@@ -60,6 +60,8 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"drain: 1h", "from 0"},
 		{"log: {level: loud}", "loud"},
 		{"log: {format: xml}", "xml"},
+		{"database: /var/lib/abaca.db", "database: a database is named by postgres://user@host/name"},
+		{"database: 'postgres://abaca@db:many/abaca'", "database: "},
 		{"workers: {trees_per_project: -1}", "trees_per_project"},
 		{"- a\n- b", "configuration file"},
 	} {
@@ -116,7 +118,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.masterKey(); err != nil || len(got) != keyLength {
+	if got, err := c.masterKey(false); err != nil || len(got) != keyLength {
 		t.Fatalf("the key is not in force: %d bytes, %v", len(got), err)
 	}
 	printed := printYAML(t, c)
@@ -131,28 +133,27 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 func TestTheMasterKeyIsMadeOnceForItsOwnerAlone(t *testing.T) {
 	c := Config{DataDir: t.TempDir()}
 	c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
-	key, err := c.masterKey()
+	key, err := c.masterKey(false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(c.MasterKeyFile); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	again, err := c.masterKey()
+	again, err := c.masterKey(false)
 	if err != nil || string(again) != string(key) {
 		t.Errorf("the second start has another key: %v", err)
 	}
 	if err := os.Chmod(c.MasterKeyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.masterKey(); err == nil || !strings.Contains(err.Error(), "0600") {
+	if _, err := c.masterKey(false); err == nil || !strings.Contains(err.Error(), "0600") {
 		t.Errorf("a key that others can read is used: %v", err)
 	}
-	write(t, filepath.Join(c.DataDir, databaseName), "")
 	if err := os.Remove(c.MasterKeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.masterKey(); err == nil || !strings.Contains(err.Error(), "missing") {
+	if _, err := c.masterKey(true); err == nil || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("a new key was made for old data: %v", err)
 	}
 }

@@ -17,14 +17,16 @@ import (
 	"time"
 
 	"abaca/internal/server"
+	"abaca/internal/test/postgres"
 	"abaca/internal/test/serve"
 	"abaca/internal/test/torture"
 )
 
 // The crash test runs this test binary again as the server, which kills itself at a step.
 const (
-	crashDir  = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
-	crashStep = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+	crashDir      = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
+	crashStep     = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+	crashDatabase = "ABACA_TEST_CRASH_DATABASE"
 )
 
 func TestMain(m *testing.M) {
@@ -35,7 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(postgres.Main(m))
 }
 
 // serveUntilKilled prints its endpoint, then each step it comes to, a line each.
@@ -45,6 +47,7 @@ func serveUntilKilled(dir, at string) error {
 		return err
 	}
 	c.Verify.SharePerDay = 1
+	c.Database = server.DatabaseURL(os.Getenv(crashDatabase))
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
 		server.WithStep(func(_ context.Context, name string) error {
 			fmt.Println(name)
@@ -65,17 +68,18 @@ func serveUntilKilled(dir, at string) error {
 // A process is a server in a process of its own and, after a crash, its successor.
 type process struct {
 	*serve.Client
-	t     *testing.T
-	dir   string
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	steps []string      // that were come to; complete once ended is closed
-	ended chan struct{} // closed when the process has ended
+	t        *testing.T
+	dir      string
+	database server.DatabaseURL
+	cmd      *exec.Cmd
+	stdin    io.WriteCloser
+	steps    []string      // that were come to; complete once ended is closed
+	ended    chan struct{} // closed when the process has ended
 }
 
-func start(t *testing.T, dir, at string) *process {
+func start(t *testing.T, database server.DatabaseURL, at string) *process {
 	t.Helper()
-	p := &process{t: t, dir: dir}
+	p := &process{t: t, dir: t.TempDir(), database: database}
 	p.start(at)
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
@@ -87,7 +91,7 @@ func start(t *testing.T, dir, at string) *process {
 func (p *process) start(at string) {
 	p.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashStep+"="+at)
+	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashDatabase+"="+string(p.database), crashStep+"="+at)
 	cmd.Stderr = testLog{p.t}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -137,7 +141,7 @@ type stage struct {
 // exec and count reach the database past the server, as only a test may.
 func (s *stage) exec(t *testing.T, statement string) {
 	t.Helper()
-	database(t, s.dir, func(d *sql.DB) error {
+	database(t, s.dir, s.database, func(d *sql.DB) error {
 		_, err := d.ExecContext(t.Context(), statement)
 		return err
 	})
@@ -145,13 +149,17 @@ func (s *stage) exec(t *testing.T, statement string) {
 
 func (s *stage) count(t *testing.T, rows string) (n int) {
 	t.Helper()
-	database(t, s.dir, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
+	database(t, s.dir, s.database, func(d *sql.DB) error { return d.QueryRowContext(t.Context(), "SELECT count(*) FROM "+rows).Scan(&n) })
 	return n
 }
 
-func database(t *testing.T, dir string, do func(*sql.DB) error) {
+func database(t *testing.T, dir string, url server.DatabaseURL, do func(*sql.DB) error) {
 	t.Helper()
-	d, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "abaca.db")+"?_pragma=busy_timeout(10000)")
+	driver, name := "sqlite", "file:"+filepath.Join(dir, "abaca.db")+"?_pragma=busy_timeout(10000)"
+	if url != "" {
+		driver, name = "pgx", string(url)
+	}
+	d, err := sql.Open(driver, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,9 +319,20 @@ var deeds = map[string]deed{
 }
 
 func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		killAtEachStep(t, func() server.DatabaseURL { return "" })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		killAtEachStep(t, func() server.DatabaseURL { return server.DatabaseURL(postgres.New(t)) })
+	})
+}
+
+func killAtEachStep(t *testing.T, where func() server.DatabaseURL) {
 	var all []string
 	for name, d := range deeds {
-		s := &stage{process: start(t, t.TempDir(), "")}
+		s := &stage{process: start(t, where(), "")}
 		d.before(t, s)
 		d.request(t, s)
 		d.after(t, s)
@@ -337,7 +356,7 @@ func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
 			if !ok {
 				t.Fatal("no deed comes to this step")
 			}
-			s := &stage{process: start(t, t.TempDir(), "")}
+			s := &stage{process: start(t, where(), "")}
 			d.before(t, s)
 			s.kill()
 			s.start(step)
@@ -348,15 +367,15 @@ func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
 			<-s.ended
 			s.start("")
 			d.after(t, s)
-			quotasAreTheRows(t, s)
+			quotasAreTheRows(t, s.dir, s.database)
 		})
 	}
 }
 
 // quotasAreTheRows compares what is charged with what is there, of all that is counted.
-func quotasAreTheRows(t *testing.T, s *stage) {
+func quotasAreTheRows(t *testing.T, dir string, url server.DatabaseURL) {
 	t.Helper()
-	database(t, s.dir, func(d *sql.DB) error {
+	database(t, dir, url, func(d *sql.DB) error {
 		wrong, err := chargedAstray(t.Context(), d, "admin")
 		for _, w := range wrong {
 			t.Error(w)

@@ -15,14 +15,14 @@ const keyLength = 32
 
 // masterKey returns the key that wraps every project's own. A file that does not exist is made, readable by its owner alone;
 // but where there is data already it is an error, because a new key could read none of it.
-func (c *Config) masterKey() ([]byte, error) {
+func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 	if c.MasterKey != "" {
 		return parseKey(string(c.MasterKey))
 	}
 	info, err := os.Stat(c.MasterKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if c.DataExists() {
-			return nil, fmt.Errorf("the master key %s is missing; without it the backups in %s cannot be read", c.MasterKeyFile, c.DataDir)
+		if dataExists {
+			return nil, fmt.Errorf("the master key %s is missing; without it the backups that there are cannot be read", c.MasterKeyFile)
 		}
 		return makeKey(c.MasterKeyFile)
 	}

@@ -68,7 +68,7 @@ func TestOfManyCreationsAtOnceExactlyAsManyPassAsMay(t *testing.T) {
 	if made != may {
 		t.Errorf("%d backups were made, and %d may be", made, may)
 	}
-	database(t, s.Config.DataDir, func(d *sql.DB) error {
+	database(t, s.Config.DataDir, s.Config.Database, func(d *sql.DB) error {
 		wrong, err := chargedAstray(t.Context(), d, "admin")
 		if len(wrong) > 0 {
 			t.Error(wrong)
@@ -196,7 +196,7 @@ func TestQuotaRequestsThatMakeNoSense(t *testing.T) {
 		{root, "PUT", "/quota-sets/demo", object{"quota_set": object{"backups": 1, "force": "perhaps"}}, 400},
 		{root, "PUT", "/quota-sets/demo", object{"quota_set": object{"force": true}}, 400},
 		{root, "PUT", "/quota-sets/demo", object{"quotas": object{"backups": 1}}, 400},
-		{root, "PUT", "/quota-sets/%00", quotas("backups", 1), 400},
+		{root, "PUT", "/quota-sets/%00", quotas("backups", 1), 404},
 		{root, "PUT", "/quota-sets/demo", object{"quota_set": object{"backups": "7", "force": "true", "tenant_id": "demo"}}, 200},
 		{root, "DELETE", "/quota-sets/demo", nil, 202},
 	} {
@@ -305,7 +305,7 @@ func TestWhateverIsAskedForWhatIsChargedIsTheSumOfTheRows(t *testing.T) {
 		}
 		return nil
 	}))
-	database(t, s.Config.DataDir, func(d *sql.DB) error {
+	database(t, s.Config.DataDir, s.Config.Database, func(d *sql.DB) error {
 		n := 0
 		rapid.Check(t, func(r *rapid.T) {
 			n++

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,11 +55,12 @@ type Option func(*parts)
 
 // parts are what options can change.
 type parts struct {
-	auth   api.Authenticator
-	step   func(context.Context, string) error
-	settle time.Duration
-	now    func() time.Time
-	bounds Bounds
+	auth     api.Authenticator
+	step     func(context.Context, string) error
+	settle   time.Duration
+	now      func() time.Time
+	patience time.Duration
+	bounds   Bounds
 }
 
 // WithAuthenticator has callers told apart by something else than the configuration's strategy.
@@ -76,13 +78,19 @@ func WithSettle(d time.Duration) Option { return func(p *parts) { p.settle = d }
 // the system's all the same.
 func WithClock(now func() time.Time) Option { return func(p *parts) { p.now = now } }
 
+// WithPatience has the server wait for so long for another process of the same host's to vanish from the database.
+func WithPatience(d time.Duration) Option { return func(p *parts) { p.patience = d } }
+
+// patience is longer than PostgreSQL takes to notice that a machine has vanished.
+const patience = 15 * time.Second
+
 // settle is one second by default: clients ask for a second backup of a share to see it refused while the first is made, and an
 // empty share's would be over before they have asked.
 const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{settle: settle, now: time.Now, bounds: usualBounds()}
+	p := parts{settle: settle, now: time.Now, patience: patience, bounds: usualBounds()}
 	for _, o := range options {
 		o(&p)
 	}
@@ -108,9 +116,11 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if err := s.lock(); err != nil {
+	unlock, err := c.lock()
+	if err != nil {
 		return nil, err
 	}
+	s.closers = append(s.closers, unlock)
 	audit, closeAudit, err := c.openAudit(log)
 	if err != nil {
 		return nil, err
@@ -118,14 +128,17 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if closeAudit != nil {
 		s.closers = append(s.closers, closeAudit)
 	}
-	key, err := c.masterKey()
-	if err != nil {
-		return nil, err
-	}
-	if s.DB, err = db.OpenSQLite(ctx, filepath.Join(c.DataDir, databaseName)); err != nil {
+	if s.DB, err = db.Open(ctx, c.database()); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.DB.Close)
+	if err := s.DB.TakeSeat(ctx, c.Host, p.patience); err != nil {
+		return nil, err
+	}
+	key, err := s.masterKey(ctx)
+	if err != nil {
+		return nil, err
+	}
 	backends, err := s.openBackends()
 	if err != nil {
 		return nil, err
@@ -138,8 +151,10 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	s.Manager = manager.New(manager.Config{
 		DB: s.DB, Engine: watchedEngine{e, watch}, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
-		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Watch: watch.work, Now: p.now, Step: p.step,
+		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject,
+		Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
+		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, VerifyShare: c.Verify.SharePerDay,
+		Log: log, Audit: audit, Watch: watch.work, Now: p.now, Step: p.step,
 	})
 	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
 		return nil, err
@@ -200,16 +215,28 @@ func closer(e *engine.Engine) func() error {
 }
 
 // lock makes sure that one server at a time uses the data directory; OpenBeside needs none. The kernel lets go of the lock when the process ends, however.
-func (s *Server) lock() error {
-	f, err := os.OpenFile(filepath.Join(s.config.DataDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+func (c *Config) lock() (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(c.DataDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("lock data directory: %w", err)
+		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
-	s.closers = append(s.closers, f.Close)
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("the data directory %s is used by another abaca", s.config.DataDir)
+		return nil, errors.Join(fmt.Errorf("the data directory %s is used by another abaca", c.DataDir), f.Close())
 	}
-	return nil
+	return f.Close, nil
+}
+
+// masterKey returns the master key, making it where nothing is encrypted with one yet. Another server may have put what there is
+// into the database that they share.
+func (s *Server) masterKey(ctx context.Context) ([]byte, error) {
+	exists, err := s.DB.HasBackups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(s.config.DataDir, repositoryName)); !errors.Is(err, fs.ErrNotExist) {
+		exists = true
+	}
+	return s.config.masterKey(exists)
 }
 
 func (s *Server) openBackends() (map[string]manager.Backend, error) {

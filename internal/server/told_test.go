@@ -299,7 +299,7 @@ func TestATenantIsToldOfARefusedTarget(t *testing.T) {
 		}
 	}
 	restore(ann, strings.Repeat("x", 10_000), 404)
-	restore(ann, "no\x00id", 404)
+	restore(ann, "no\x00id", 400)
 	restore(eve, small, 404) // the backup is not hers: no target was looked at
 	root.Must(202, "", "POST", "/shares/"+share+"/action", object{"reset_status": object{"status": "error"}})
 	restore(ann, nil, 400) // no target was named

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -209,7 +211,7 @@ func TestWhoLosesASliceToAnotherWorkerRecordsNothing(t *testing.T) {
 	flipBit(t, s)
 	clock.nextDay()
 	<-read
-	database(t, s.Config.DataDir, func(d *sql.DB) error { // as another worker's claim would, which then gives it up
+	database(t, s.Config.DataDir, s.Config.Database, func(d *sql.DB) error { // as another worker's claim would, which then gives it up
 		_, err := d.ExecContext(t.Context(), "UPDATE verification_rounds SET attempt = attempt + 1, lease_owner = NULL, due_at = 0")
 		return err
 	})
@@ -289,7 +291,7 @@ func TestARepositoryThatCannotBeOpenedIsTriedAgainWithinTheDay(t *testing.T) {
 	<-taken
 	var due int64
 	second.Until("/shares/"+share, "share", "given up", func(object) (yes bool) {
-		database(t, c.DataDir, func(d *sql.DB) error {
+		database(t, c.DataDir, second.Config.Database, func(d *sql.DB) error {
 			return d.QueryRowContext(t.Context(), "SELECT lease_owner IS NULL, due_at FROM verification_rounds").Scan(&yes, &due)
 		})
 		return yes
@@ -321,8 +323,10 @@ func TestAnotherUsersDataIsNotTouched(t *testing.T) {
 	s := serve.Start(t)
 	s.Stop()
 	const nobody = 65534
-	if err := os.Chown(filepath.Join(s.Config.DataDir, "abaca.db"), nobody, nobody); err != nil {
-		t.Fatal(err)
+	for _, file := range []string{"abaca.db", "lock"} {
+		if err := os.Chown(filepath.Join(s.Config.DataDir, file), nobody, nobody); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 	}
 	v, err := server.OpenBeside(t.Context(), s.Config, slog.New(slog.DiscardHandler))
 	if err == nil {

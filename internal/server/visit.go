@@ -31,11 +31,11 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 		return nil, err
 	}
 	log = slog.New(abaca.LogHandler(log.Handler()))
-	key, err := c.masterKey()
+	key, err := c.masterKey(true)
 	if err != nil {
 		return nil, err
 	}
-	d, err := db.JoinSQLite(ctx, filepath.Join(c.DataDir, databaseName))
+	d, err := db.Join(ctx, c.database())
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,11 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 
 // ownData fails where there is no data or it is another user's: what is written as root, a server that is not root could not read.
 func (c *Config) ownData() error {
-	info, err := os.Stat(filepath.Join(c.DataDir, databaseName))
+	left := databaseName // by every server that has used the directory
+	if c.Database != "" {
+		left = lockName
+	}
+	info, err := os.Stat(filepath.Join(c.DataDir, left))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no data in %s; data_dir or --data-dir says where a server keeps it", c.DataDir)
 	}

@@ -1,15 +1,19 @@
 // Package serve starts whole servers in tests: a real database, real directories, real HTTP on a free port.
+//
+// The database is SQLite or, where the environment variable TEST_DATABASE is postgres, PostgreSQL.
 package serve
 
 import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"abaca/internal/server"
+	"abaca/internal/test/postgres"
 )
 
 // A Server is a running server and a client of it.
@@ -44,6 +48,9 @@ func StartWith(t testing.TB, c server.Config, options ...server.Option) *Server 
 // StartLogging is StartWith with a handler for the server's log.
 func StartLogging(t testing.TB, c server.Config, log slog.Handler, options ...server.Option) *Server {
 	t.Helper()
+	if c.Database == "" {
+		c.Database = Database(t, c.DataDir)
+	}
 	options = append([]server.Option{server.WithSettle(0)}, options...)
 	srv, err := server.Open(context.Background(), c, slog.New(log), options...)
 	if err != nil {
@@ -64,6 +71,15 @@ func StartLogging(t testing.TB, c server.Config, log slog.Handler, options ...se
 	})
 	t.Cleanup(s.stop)
 	return s
+}
+
+// Database returns which database a server with this data directory has in the tests; empty is SQLite.
+func Database(t testing.TB, dataDir string) server.DatabaseURL {
+	t.Helper()
+	if os.Getenv("TEST_DATABASE") != "postgres" {
+		return ""
+	}
+	return server.DatabaseURL(postgres.For(t, dataDir))
 }
 
 // Config is a server's in a test: everything below dir, on a free port, quick to try again.
