@@ -104,7 +104,6 @@ func New(c Config) *Manager {
 	m := &Manager{Config: c, Started: c.Now()}
 	for i := range m.lanes {
 		m.lanes[i].wake = make(chan struct{}, 1)
-		m.lanes[i].look() // it is about to
 	}
 	return m
 }

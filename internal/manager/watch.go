@@ -23,7 +23,7 @@ func (m *Manager) watch(ctx context.Context, name string) (context.Context, func
 // A lane is what is known from outside of a goroutine that looks for work.
 type lane struct {
 	wake   chan struct{} // holds a token where it is to look at once
-	looked atomic.Int64  // when it has last been told of work or that there is none, in nanoseconds of the system's clock
+	looked atomic.Int64  // when it has last been told of work or that there is none, in nanoseconds of the system's clock; 0 for never
 	full   atomic.Bool   // whether all its places are taken, so that it does not look
 }
 
@@ -33,10 +33,13 @@ func (l *lane) look() { l.looked.Store(time.Now().UnixNano()) }
 const absent = 10 * look
 
 // Working returns an error where work that is asked for would be left lying, because a lane has not got an answer from the database for
-// ten seconds although it has places free.
+// ten seconds although it has places free, or never yet.
 func (m *Manager) Working() error {
 	for i := range m.lanes {
 		l := &m.lanes[i]
+		if l.looked.Load() == 0 {
+			return errors.New("nobody has looked for work yet")
+		}
 		if since := time.Since(time.Unix(0, l.looked.Load())); since > absent && !l.full.Load() {
 			return errors.New("nobody has looked for work for " + since.Round(time.Second).String())
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"abaca/internal/server"
+	"abaca/internal/test/postgres"
 	"abaca/internal/test/serve"
 )
 
@@ -52,28 +53,29 @@ func TestAPartThatFailsIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	becomes(200, "OK")
-	if err := s.DB.Close(); err != nil {
-		t.Fatal(err)
+}
+
+func TestADatabaseThatIsAwayIsToldUntilItIsBack(t *testing.T) {
+	cluster := postgres.Start(t)
+	s := serve.StartWith(t, on(t, cluster.Database(t, "abaca"), "one", t.TempDir()))
+	becomes := func(status int, reasons string, up float64) {
+		t.Helper()
+		until(t, func() error {
+			if got, text := fetch(t, "GET", s.URL+"/healthcheck"); got != status || text != reasons {
+				return fmt.Errorf("it answers %d %q, want %d %q", got, text, status, reasons)
+			}
+			if values, _ := metricsOf(t, s); values["abaca_database_up"] != up {
+				return fmt.Errorf("abaca_database_up is %v, want %v", values["abaca_database_up"], up)
+			}
+			return nil
+		})
 	}
-	until(t, func() error {
-		if got, text := fetch(t, "GET", check); got != 503 || !strings.Contains(text, "DATABASE") {
-			return fmt.Errorf("without a database it answers %d %s", got, text)
-		}
-		return nil
-	})
-	until(t, func() error {
-		if got, text := fetch(t, "GET", check); got != 503 || !strings.Contains(text, "WORKERS") {
-			return fmt.Errorf("with workers that find nothing out it answers %d %s", got, text)
-		}
-		return nil
-	})
-	until(t, func() error {
-		values, _ := metricsOf(t, s)
-		if up, shown := values["abaca_database_up"]; up != 0 || !shown {
-			return fmt.Errorf("without a database abaca_database_up is %v", up)
-		}
-		return nil
-	})
+	becomes(200, "OK", 1)
+	cluster.Stop()
+	becomes(503, "DATABASE", 0)
+	becomes(503, "DATABASE\nWORKERS", 0) // after a while, since they cannot find out what there is to do
+	cluster.Restart(t)
+	becomes(200, "OK", 1)
 }
 
 func TestAServerThatStopsSaysSoFirst(t *testing.T) {
