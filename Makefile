@@ -4,7 +4,7 @@ GOLANGCI_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
 BIN := build/bin
 
-.PHONY: help build test check vulnerabilities interop oslo bench clean
+.PHONY: help build test check vulnerabilities interop tempest oslo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ vulnerabilities: ## look for known vulnerabilities in what abaca calls; asks vul
 
 interop: ## play the main job with the real OpenStack client
 	test/interop/run
+
+tempest: ## have tempest's share-backup tests judge abaca with a real Keystone
+	test/tempest/run
 
 oslo: ## have the real oslo.policy decide again what the policy's decisions are compared with
 	python3 -m venv build/oslo

@@ -104,7 +104,12 @@ func welcome(w io.Writer, endpoint string, c server.Config, where string) error 
 		at = " --endpoint " + endpoint
 	}
 	callers, first, login := "every caller is an administrator", "", " --os-auth-type none --os-endpoint "+endpoint
-	if c.Auth.Strategy == "local" {
+	switch c.Auth.Strategy {
+	case "keystone":
+		callers, at, login = "Keystone at "+c.Auth.Keystone.URL+" says who may do what", "", ""
+		first = "  export OS_CLOUD=NAME     # or OS_AUTH_URL and so on: somebody who is known there\n" +
+			"  export OS_SHARED_FILE_SYSTEM_ENDPOINT_OVERRIDE=" + endpoint + "     # until the catalog has it; README.md tells how\n"
+	case "local":
 		callers, at, login = "every caller needs a token", "", "" // which finds its way by the environment, not by an argument
 		first = fmt.Sprintf("  export OS_AUTH_TYPE=admin_token OS_ENDPOINT=%s\n"+
 			"  export OS_TOKEN=$(%s user add NAME --project PROJECT --role member%s)\n", endpoint, us, where)

@@ -41,10 +41,14 @@ type Config struct {
 	Auth       Authenticator
 	Policy     Policies
 	ExportHost string // what export locations name as the host
-	Log        *slog.Logger
-	Audit      func(abaca.Audit) // called after each call that may change something; nil for no audit
-	Watch      Watcher           // nil for none
-	Health     http.Handler      // answers /healthcheck
+	// ProxyHeaders has links begin with what X-Forwarded-Proto and X-Forwarded-Host say. Without a proxy that sets both, clients
+	// would say it.
+	ProxyHeaders bool
+
+	Log    *slog.Logger
+	Audit  func(abaca.Audit) // called after each call that may change something; nil for no audit
+	Watch  Watcher           // nil for none
+	Health http.Handler      // answers /healthcheck
 
 	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
@@ -94,7 +98,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
 		w.told.Route = "/"
-		serveVersions(w, r)
+		s.serveVersions(w, r)
 	case p == "/v2" || strings.HasPrefix(p, "/v2/"):
 		s.serveV2(w, r, id)
 	default:
@@ -143,7 +147,7 @@ func (s *Server) serveV2(w *watched, r *http.Request, id string) {
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
 		w.told.Route = "/v2"
-		w.Header().Set("Location", baseURL(r)+"/v2/")
+		w.Header().Set("Location", s.baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")
 		return
 	}

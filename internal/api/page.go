@@ -69,12 +69,12 @@ func (q *request) next(collection string, p db.Page, rows int, last string) []ob
 		}
 	}
 	params = append(params, "marker="+url.QueryEscape(last))
-	return []object{{"rel": "next", "href": baseURL(q.Request) + q.prefix + "/" + collection + "?" + strings.Join(params, "&")}}
+	return []object{{"rel": "next", "href": q.baseURL(q.Request) + q.prefix + "/" + collection + "?" + strings.Join(params, "&")}}
 }
 
 // links are those of a single resource.
 func (q *request) links(collection, id string) []object {
-	base := baseURL(q.Request)
+	base := q.baseURL(q.Request)
 	return []object{
 		{"rel": "self", "href": base + q.prefix + "/" + collection + "/" + id},
 		{"rel": "bookmark", "href": base + strings.TrimPrefix(q.prefix, "/v2") + "/" + collection + "/" + id},

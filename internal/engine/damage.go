@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 
@@ -24,21 +23,21 @@ const damageFile = "damaged"
 //
 // Contents that are noted without need are stored once more, and one that is not noted waits for the next verification.
 type damageNotes struct {
-	path string
+	annex steadyAnnex
 
 	mu  sync.Mutex
 	ids map[content.ID]struct{}
 }
 
 // load reads what was noted, here or by other processes.
-func (d *damageNotes) load() error {
+func (d *damageNotes) load(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.read()
+	return d.read(ctx)
 }
 
-func (d *damageNotes) read() error {
-	raw, err := os.ReadFile(d.path)
+func (d *damageNotes) read(ctx context.Context) error {
+	raw, err := d.annex.read(ctx, damageFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("reading what is damaged: %w", err)
 	}
@@ -52,21 +51,21 @@ func (d *damageNotes) read() error {
 }
 
 // change adds and removes notes, durably.
-func (d *damageNotes) change(change func(ids map[content.ID]struct{})) error {
+func (d *damageNotes) change(ctx context.Context, change func(ids map[content.ID]struct{})) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.read(); err != nil {
+	if err := d.read(ctx); err != nil {
 		return err
 	}
 	change(d.ids)
 	if len(d.ids) == 0 {
-		return wrap("noting that nothing is damaged", removeDurably(d.path))
+		return wrap("noting that nothing is damaged", d.annex.remove(ctx, damageFile))
 	}
 	var b bytes.Buffer
 	for _, id := range slices.SortedFunc(maps.Keys(d.ids), func(a, b content.ID) int { return bytes.Compare(a.Append(nil), b.Append(nil)) }) {
 		fmt.Fprintln(&b, id)
 	}
-	return wrap("noting what is damaged", writeDurably(d.path, b.Bytes()))
+	return wrap("noting what is damaged", d.annex.put(ctx, damageFile, b.Bytes()))
 }
 
 func (d *damageNotes) has(id content.ID) bool {
@@ -107,11 +106,11 @@ func (w *writer) renew(ctx context.Context, id content.ID, store func() (object.
 }
 
 // settle forgets the damage that is mended, once that is durable.
-func (n *renewal) settle() error {
+func (n *renewal) settle(ctx context.Context) error {
 	if len(n.done) == 0 {
 		return nil
 	}
-	return n.notes.change(func(ids map[content.ID]struct{}) {
+	return n.notes.change(ctx, func(ids map[content.ID]struct{}) {
 		for id := range n.done {
 			delete(ids, id)
 		}

@@ -73,7 +73,7 @@ func newSpecimen(t *testing.T) *specimen {
 	must(t, err)
 	_, err = w.put(ctx, "", []byte("never flushed"))
 	must(t, err)
-	must(t, r.files.PutBlob(ctx, "_log_of_nobody", plainBytes("a log"), blob.PutOptions{}))
+	must(t, r.storage.PutBlob(ctx, "_log_of_nobody", plainBytes("a log"), blob.PutOptions{}))
 	s.study(t, e, r)
 	release()
 	must(t, e.Close(ctx))

@@ -33,7 +33,7 @@ var makeEmpty = sync.OnceValues(func() (emptyRepository, error) {
 	if err != nil {
 		return emptyRepository{}, err
 	}
-	r := &repository{project: testProject, dir: filepath.Join(root, dirName(testProject)), now: e.config.Now}
+	r := &repository{project: testProject, dir: filepath.Join(root, dirName(testProject)), annex: e.annexOf(testProject), now: e.config.Now}
 	password, err := e.prepare(context.Background(), r, create)
 	if err != nil {
 		return emptyRepository{}, err

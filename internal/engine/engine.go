@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
+	"github.com/minio/minio-go/v7"
 
 	"abaca"
 )
@@ -16,8 +19,9 @@ import (
 // Config says where and how an Engine keeps its repositories. Root, MasterKey and Log are needed; zero stands for the
 // default of everything else.
 type Config struct {
-	Root      string // the directory of all repositories; made if missing
-	MasterKey []byte // 32 bytes that wrap every project's password; without them nothing can be read
+	Root      string  // the directory of all repositories or, with a Bucket, of what this host needs besides; made if missing
+	Bucket    *Bucket // where all repositories are instead; nil: in Root
+	MasterKey []byte  // 32 bytes that wrap every project's password; without them nothing can be read
 	Log       *slog.Logger
 	Now       func() time.Time // time.Now; ages and schedules follow it, file systems' own times do not
 
@@ -25,6 +29,9 @@ type Config struct {
 	Open       int           // how many repositories stay open, which costs memory but saves 0.2 s each time; default 16
 	Idle       time.Duration // when an unused repository is closed; default 10 minutes
 	Checkpoint time.Duration // how often a running Save makes what it has done survive a crash; default 5 minutes
+
+	Patience time.Duration // how long one operation of the storage may take; default 5 minutes
+	Retry    time.Duration // how long is waited before an operation of the storage is tried a second time; default 200 ms
 
 	// Wrap is put around every repository's storage, so that tests can make it fail; nil in production.
 	Wrap func(blob.Storage) blob.Storage
@@ -36,6 +43,11 @@ type Engine struct {
 	config Config
 	keys   keyring
 	pool   *pool
+	client *minio.Client // of the bucket
+	leases leases        // of others, in the bucket
+
+	patience patience
+	end      context.CancelCauseFunc // of whatever still waits for the storage
 
 	kernelNow func() time.Time // time.Now: what change times of files are compared with
 }
@@ -54,15 +66,24 @@ func New(config Config) (*Engine, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if err := os.MkdirAll(config.Root, 0o700); err != nil {
-		return nil, fmt.Errorf("making the directory of repositories: %w", err)
+	if _, err := os.Stat(config.Root); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(os.MkdirAll(config.Root, 0o700), syncDir(filepath.Dir(config.Root))); err != nil {
+			return nil, fmt.Errorf("making the directory of repositories: %w", err)
+		}
 	}
 	keys, err := newKeyring(config.MasterKey)
 	if err != nil {
 		return nil, err
 	}
 	registerWithKopia()
-	e := &Engine{config: config, keys: keys, kernelNow: time.Now}
+	e := &Engine{config: config, keys: keys, kernelNow: time.Now, leases: leases{seen: map[string]seenLease{}}}
+	if config.Bucket != nil {
+		if e.client, err = config.Bucket.client(); err != nil {
+			return nil, err
+		}
+	}
+	e.patience = patience{limit: defaultTo(config.Patience, 5*time.Minute), first: defaultTo(config.Retry, 200*time.Millisecond)}
+	e.patience.life, e.end = context.WithCancelCause(context.Background())
 	e.pool = newPool(config.Open, config.Idle, e.openProject, config.Log)
 	return e, nil
 }
@@ -74,12 +95,19 @@ func defaultTo[T int | time.Duration](v, otherwise T) T {
 	return v
 }
 
-// Close waits until nobody uses a repository any more, or ctx ends, and closes them all. The Engine is of no use then.
-func (e *Engine) Close(ctx context.Context) error { return e.pool.close(ctx) }
+// Close waits until nobody uses a repository any more, or ctx ends, and closes them all. The Engine is of no use then: what still waits
+// for a storage that hangs is told that it is closing.
+func (e *Engine) Close(ctx context.Context) error {
+	defer e.end(errClosing)
+	defer context.AfterFunc(ctx, func() { e.end(errClosing) })()
+	return e.pool.close(ctx)
+}
 
 // Delete removes all that was saved under this id, finished or not; nothing saved is no error. Space comes back
 // through Maintain.
-func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) error {
+func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) (err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil
@@ -96,7 +124,7 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}
-	if err := r.dropCopy(id); err != nil {
+	if err := r.dropCopy(ctx, id); err != nil {
 		return err
 	}
 	return r.deleteSnapshots(ctx, id)

@@ -19,9 +19,11 @@ import (
 // A deleted backup's space is free two to three days after its deletion.
 //
 // It may run beside saves, in this process or others: Kopia collects nothing younger than a day, forgets nothing before
-// two collections hours apart agree, and a save makes its work known with a checkpoint long before that. Kopia's lock
-// on the connection file lets one maintenance run at a time on a host; across hosts the caller sees to that.
-func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
+// two collections hours apart agree, and a save makes its work known with a checkpoint long before that. One process at a time
+// maintains a repository; the others leave it to that one.
+func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil
@@ -33,11 +35,27 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) error {
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}
-	if r.marked(lostManifests) {
+	if lost, err := r.annex.has(ctx, lostManifests); err != nil {
+		return fmt.Errorf("looking for lost manifests of project %s: %w", project, err)
+	} else if lost {
 		return fmt.Errorf("nothing is collected for project %s, since manifests were lost; see %s beside its repository", project, lostManifests)
 	}
-	if err := e.guard(ctx, r); err != nil {
+	packs, err := e.guard(ctx, r)
+	if err != nil {
 		return fmt.Errorf("looking after the index of project %s: %w", project, err)
+	}
+	ctx, done, err := r.annex.exclude(ctx, false)
+	if errors.Is(err, errExcluded) {
+		return nil // another process sees to it
+	}
+	if err != nil {
+		return fmt.Errorf("locking out other maintenance of project %s: %w", project, err)
+	}
+	defer done()
+	if packs != nil {
+		if err := r.guardPacks(ctx, packs); err != nil {
+			return fmt.Errorf("looking after the packs of project %s: %w", project, err)
+		}
 	}
 	if err := r.maintain(ctx); err != nil {
 		return fmt.Errorf("maintaining the repository of project %s: %w", project, err)
@@ -50,8 +68,11 @@ func (r *repository) maintain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.files.removeLeftovers(ctx); err != nil {
+	if err := r.sweep(ctx); err != nil {
 		return fmt.Errorf("removing unfinished blobs: %w", err)
+	}
+	if err := compactManifests(ctx, r.kopia); err != nil {
+		return fmt.Errorf("compacting manifests: %w", err)
 	}
 	return repo.DirectWriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "maintain"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
 		if err := ownMaintenance(ctx, w); err != nil {
@@ -67,8 +88,7 @@ func (r *repository) maintain(ctx context.Context) error {
 }
 
 // examineManifests fails if a snapshot's manifest cannot be read: Kopia would pass it over, and collect what it refers to.
-// It returns the checkpoints of snapshots that are finished. A save removes them, but when two writers compact Kopia's
-// manifests at one time, the later brings back what the earlier saw deleted.
+// It returns the checkpoints of snapshots that are finished. A save removes those that it sees, but two processes may have saved at once.
 func examineManifests(ctx context.Context, r repo.Repository) (outlived []manifest.ID, err error) {
 	found, err := r.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
 	if err != nil {

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/format"
 	"github.com/kopia/kopia/repo/maintenance"
+	"github.com/kopia/kopia/repo/manifest"
+	"github.com/kopia/kopia/snapshot"
 )
 
 // What keeps a whole repository from being read is mended when it is met: the two blobs that say how it is encrypted, from
@@ -28,28 +28,24 @@ const (
 var formatBlobs = []blob.ID{format.KopiaBlobCfgBlobID, format.KopiaRepositoryBlobID}
 
 // quarantine moves a damaged blob out of the repository; it is kept for whoever wants to look at it.
-func (r *repository) quarantine(ctx context.Context, st blob.Storage, id blob.ID) error {
-	if err := r.keepDamaged(ctx, st, id); err != nil {
+func (r *repository) quarantine(ctx context.Context, id blob.ID) error {
+	if err := r.keepDamaged(ctx, id); err != nil {
 		return err
 	}
-	if err := st.DeleteBlob(ctx, id); err != nil {
+	if err := r.storage.DeleteBlob(ctx, id); err != nil {
 		return fmt.Errorf("removing the damaged %v: %w", id, err)
 	}
 	r.log.WarnContext(ctx, "a damaged blob was moved into quarantine", "blob", id)
 	return nil
 }
 
-func (r *repository) keepDamaged(ctx context.Context, st blob.Storage, id blob.ID) error {
-	raw, err := readBlob(ctx, st, id)
+func (r *repository) keepDamaged(ctx context.Context, id blob.ID) error {
+	raw, err := readBlob(ctx, r.storage, id)
 	if errors.Is(err, blob.ErrBlobNotFound) {
 		return nil
 	}
-	dir := filepath.Join(r.dir, quarantineDir)
 	if err == nil {
-		err = makeDir(dir)
-	}
-	if err == nil {
-		err = writeDurably(filepath.Join(dir, fmt.Sprintf("%v.%d", id, r.now().UnixNano())), raw)
+		err = r.annex.put(ctx, fmt.Sprintf("%s/%v.%d", quarantineDir, id, r.now().UnixNano()), raw)
 	}
 	return wrap(fmt.Sprintf("keeping the damaged %v", id), err)
 }
@@ -67,26 +63,26 @@ func readBlob(ctx context.Context, from blob.Reader, id blob.ID) ([]byte, error)
 	return buf.b, err
 }
 
-func (r *repository) copyOf(id blob.ID) string { return filepath.Join(r.dir, string(id)+copySuffix) }
+func copyOf(id blob.ID) string { return string(id) + copySuffix }
 
 // copyFormat keeps copies of the format blobs of a repository that was opened by them.
-func (r *repository) copyFormat(ctx context.Context, st blob.Storage) error {
+func (r *repository) copyFormat(ctx context.Context) error {
 	for _, id := range formatBlobs {
-		raw, err := readBlob(ctx, st, id)
+		raw, err := readBlob(ctx, r.storage, id)
 		if errors.Is(err, blob.ErrBlobNotFound) {
 			continue // Kopia does without the first
 		}
 		if err != nil {
 			return fmt.Errorf("reading %v to copy it: %w", id, err)
 		}
-		old, err := os.ReadFile(r.copyOf(id))
+		old, err := r.annex.read(ctx, copyOf(id))
 		if err == nil && bytes.Equal(old, raw) {
 			continue
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("reading the copy of %v: %w", id, err)
 		}
-		if err := writeDurably(r.copyOf(id), raw); err != nil {
+		if err := r.annex.put(ctx, copyOf(id), raw); err != nil {
 			return fmt.Errorf("copying %v: %w", id, err)
 		}
 	}
@@ -130,17 +126,17 @@ var errNoCopy = errors.New("there is no copy")
 
 // mendFormat puts the copies of the format blobs in the place of damaged or missing ones, if the copies are right and the
 // blobs are not. It returns the format, whatever it was read from.
-func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage, password string) (f *format.Manager, mended bool, err error) {
+func (e *Engine) mendFormat(ctx context.Context, r *repository, password string) (f *format.Manager, mended bool, err error) {
 	read := func(st blob.Storage) (*format.Manager, error) {
 		return format.NewManager(ctx, st, "", 0, password, e.config.Now)
 	}
-	if f, err = read(st); err == nil || ctx.Err() != nil {
+	if f, err = read(r.storage); err == nil || ctx.Err() != nil {
 		return f, false, err
 	}
 	why := fmt.Errorf("reading the format: %w", err)
-	copied := copiedFormat{st, map[blob.ID][]byte{}}
+	copied := copiedFormat{r.storage, map[blob.ID][]byte{}}
 	for _, id := range formatBlobs {
-		raw, err := os.ReadFile(r.copyOf(id))
+		raw, err := r.annex.read(ctx, copyOf(id))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, false, fmt.Errorf("%w, and %w", why, errNoCopy)
 		}
@@ -153,10 +149,10 @@ func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage,
 		return nil, false, why
 	}
 	for _, id := range formatBlobs {
-		if err := r.keepDamaged(ctx, st, id); err != nil {
+		if err := r.keepDamaged(ctx, id); err != nil {
 			return nil, false, err
 		}
-		if err := st.PutBlob(ctx, id, plainBytes(copied.copies[id]), blob.PutOptions{}); err != nil {
+		if err := r.storage.PutBlob(ctx, id, plainBytes(copied.copies[id]), blob.PutOptions{}); err != nil {
 			return nil, false, fmt.Errorf("putting back %v: %w", id, err)
 		}
 	}
@@ -166,7 +162,7 @@ func (e *Engine) mendFormat(ctx context.Context, r *repository, st blob.Storage,
 
 // mend repairs what keeps a repository from being opened. It returns whether it found anything.
 func (e *Engine) mend(ctx context.Context, r *repository, password string) (mended bool, err error) {
-	f, mended, err := e.mendFormat(ctx, r, e.wrap(r.files), password)
+	f, mended, err := e.mendFormat(ctx, r, password)
 	if err != nil {
 		return false, err
 	}
@@ -176,7 +172,7 @@ func (e *Engine) mend(ctx context.Context, r *repository, password string) (mend
 
 // mendOpen repairs the index of a repository that is open, in which something was missing.
 func (e *Engine) mendOpen(ctx context.Context, r *repository) (mended bool, err error) {
-	password, err := e.password(r, mustExist)
+	password, err := e.password(ctx, r)
 	if err != nil {
 		return false, err
 	}
@@ -195,50 +191,102 @@ const (
 	sessionPrefix   = "s"
 )
 
-// guard keeps maintenance from taking packs for rubbish only because the index that named them is lost, and from being kept
-// off for good by a damaged schedule or mark of a writer, which nothing else needs: it starts anew without.
-func (e *Engine) guard(ctx context.Context, r *repository) error {
+// guard keeps maintenance from taking for rubbish what is needed, only because an index or a manifest that named it is lost or was left out of
+// a listing; and from being kept off for good by a damaged schedule or mark of a writer, which nothing else needs: it starts anew
+// without. Where maintenance is due, it returns what the packs can be read with.
+func (e *Engine) guard(ctx context.Context, r *repository) (*indexReader, error) {
 	due, err := maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
 	if err != nil && ending(ctx, err) == nil {
-		if err = r.quarantine(ctx, e.wrap(r.files), maintenanceBlob); err == nil {
+		if err = r.quarantine(ctx, maintenanceBlob); err == nil {
 			due, err = maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
 		}
 	}
 	if err != nil || e.config.Now().Before(due) {
-		return wrap("reading the schedule of maintenance", err)
+		return nil, wrap("reading the schedule of maintenance", err)
 	}
 	secret, err := packSecret(r.kopia.FormatManager())
 	if err != nil {
-		return nil //nolint:nilerr // packs that only Kopia reads are left to Kopia
+		return nil, nil //nolint:nilerr // packs that only Kopia reads are left to Kopia
 	}
 	x := &indexReader{blobs: r.kopia.BlobReader(), cipher: newPackCipher(secret)}
 	marks, err := x.damaged(ctx, sessionPrefix)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, m := range marks {
-		if err := r.quarantine(ctx, e.wrap(r.files), m.BlobID); err != nil {
-			return err
+		if err := r.quarantine(ctx, m.BlobID); err != nil {
+			return nil, err
 		}
 	}
 	damaged, err := x.damaged(ctx, indexPrefixes...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(damaged) > 0 {
-		_, err := e.mendOpen(ctx, r)
+		if _, err := e.mendOpen(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	return x, e.guardManifests(ctx, r)
+}
+
+// guardManifests fails where a copy says that there is a manifest which cannot be found, and recovering the index does not help.
+func (e *Engine) guardManifests(ctx context.Context, r *repository) error {
+	lost, err := r.lostManifests(ctx)
+	if err != nil || len(lost) == 0 {
 		return err
 	}
-	return r.guardPacks(ctx, x)
+	r.log.ErrorContext(ctx, "manifests are missing of which there are copies; their index may be lost", "copies", lost)
+	if _, err := e.mendOpen(ctx, r); err != nil {
+		return err
+	}
+	if lost, err = r.lostManifests(ctx); err == nil && len(lost) > 0 {
+		err = fmt.Errorf("nothing is collected, since the manifests of %d snapshots cannot be found, of which there are copies", len(lost))
+	}
+	return err
+}
+
+// lostManifests returns the names of copies whose manifests are not in the repository.
+func (r *repository) lostManifests(ctx context.Context) (lost []string, err error) {
+	for range 2 { // what one listing leaves out, another has: it is not forgotten (storage_steady.go)
+		for _, prefix := range []blob.ID{"x", "n"} {
+			if _, err := listBlobs(ctx, r.storage, prefix); err != nil {
+				return nil, err
+			}
+		}
+	}
+	copies, err := r.annex.list(ctx, copiesDir) // before the manifests, which are written before their copies
+	if err != nil {
+		return nil, fmt.Errorf("listing the copies of manifests: %w", err)
+	}
+	if err := r.kopia.Refresh(ctx); err != nil {
+		return nil, fmt.Errorf("refreshing the repository: %w", err)
+	}
+	found, err := r.kopia.FindManifests(ctx, map[string]string{manifest.TypeLabelKey: snapshot.ManifestType})
+	if err != nil {
+		return nil, fmt.Errorf("listing the snapshots: %w", err)
+	}
+	there := map[string]bool{}
+	for _, f := range found {
+		there[manifestCopy(f.Labels[tagID])] = true
+	}
+	for _, name := range copies {
+		if there[copiesDir+"/"+name] {
+			continue
+		}
+		still, err := r.annex.has(ctx, copiesDir+"/"+name) // or it was deleted meanwhile, copy first
+		if err != nil {
+			return nil, fmt.Errorf("looking for the copy of a manifest: %w", err)
+		}
+		if still {
+			lost = append(lost, name)
+		}
+	}
+	return lost, nil
 }
 
 // guardPacks adds to the index what packs hold that it does not name at all.
 func (r *repository) guardPacks(ctx context.Context, x *indexReader) error {
-	lock, err := tryLock(filepath.Join(r.dir, maintenanceLock))
-	if err != nil || lock == nil {
-		return wrap("locking out maintenance", err) // or it runs already, and Kopia will say so too
-	}
-	defer lock.Close()
 	entries, err := recoverIndex(ctx, r.kopia, x, false)
 	if err == nil && entries > 0 {
 		r.log.WarnContext(ctx, "packs that the index did not name were added to it", "entries", entries)

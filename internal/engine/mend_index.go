@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,9 +27,6 @@ import (
 
 // indexPrefixes are those of the blobs that hold index entries (internal/epoch, repo/content/indexblob).
 var indexPrefixes = []blob.ID{"n", "xn", "xs", "xr"}
-
-// maintenanceLock is what Kopia appends to the connection file's name (repo/maintenance).
-const maintenanceLock = connectionFile + ".mlock"
 
 // An indexReader reads index blobs, and packs' own indexes, without Kopia's help.
 type indexReader struct {
@@ -152,7 +148,8 @@ func listBlobs(ctx context.Context, from blob.Reader, prefix blob.ID) (all []blo
 }
 
 // recoverIndex adds to the index what packs say of themselves and the index does not know. Packs that the index names
-// somewhere are believed to be known, unless all are asked for, as they must be once an index blob is known to be lost.
+// somewhere are believed to be known, unless all are asked for, as they must be once an index blob is known to be lost. Those of a
+// session that has not ended are left alone: it would make a manifest visible before what it refers to.
 func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, all bool) (entries int, err error) {
 	if err := r.Refresh(ctx); err != nil {
 		return 0, fmt.Errorf("reading the index: %w", err)
@@ -169,23 +166,28 @@ func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, 
 			}
 		}
 	}
-	var lost []blob.Metadata
+	var packs, lost []blob.Metadata
 	for _, prefix := range content.PackBlobIDPrefixes {
-		packs, err := listBlobs(ctx, x.blobs, prefix)
+		found, err := listBlobs(ctx, x.blobs, prefix)
 		if err != nil {
 			return 0, fmt.Errorf("listing the packs: %w", err)
 		}
-		for _, m := range packs {
-			if named[m.BlobID] || !all && r.Time().Sub(m.Timestamp) < leftoverAge {
-				continue // what is young belongs to a save that has not ended, and no maintenance touches it
-			}
-			n, err := x.unknown(ctx, m, known)
-			if err != nil {
-				return 0, err
-			}
-			if n > 0 {
-				lost, entries = append(lost, m), entries+n
-			}
+		packs = append(packs, found...)
+	}
+	writing, err := x.sessions(ctx) // after the packs, for its mark is there before a session's first
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range packs {
+		if named[m.BlobID] || writing[content.SessionIDFromBlobID(m.BlobID)] || !all && r.Time().Sub(m.Timestamp) < leftoverAge {
+			continue // what is young is touched by no maintenance
+		}
+		n, err := x.unknown(ctx, m, known)
+		if err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			lost, entries = append(lost, m), entries+n
 		}
 	}
 	if len(lost) == 0 {
@@ -199,6 +201,21 @@ func recoverIndex(ctx context.Context, r repo.DirectRepository, x *indexReader, 
 		}
 		return w.ContentManager().Flush(ctx)
 	})
+}
+
+// sessions returns the sessions that have not ended, or not long ago without an end: a mark stays for four days.
+func (x *indexReader) sessions(ctx context.Context) (map[content.SessionID]bool, error) {
+	marks, err := listBlobs(ctx, x.blobs, sessionPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the marks of writers: %w", err)
+	}
+	writing := map[content.SessionID]bool{}
+	for _, m := range marks {
+		if id := content.SessionIDFromBlobID(m.BlobID); id != "" {
+			writing[id] = true
+		}
+	}
+	return writing, nil
 }
 
 // active opens the index blobs that Kopia goes by.
@@ -260,18 +277,17 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 	if err != nil {
 		return false, nil //nolint:nilerr // packs that only Kopia reads are left to Kopia
 	}
-	lock, err := lockExclusively(ctx, filepath.Join(r.dir, maintenanceLock))
+	ctx, release, err := r.annex.exclude(ctx, true)
 	if err != nil {
 		return false, fmt.Errorf("locking out maintenance: %w", err)
 	}
-	defer lock.Close()
-	st := e.wrap(r.files)
-	x := &indexReader{blobs: st, cipher: newPackCipher(secret)}
+	defer release()
+	x := &indexReader{blobs: r.storage, cipher: newPackCipher(secret)}
 	damaged, err := x.damaged(ctx, indexPrefixes...)
 	if err != nil {
 		return false, err
 	}
-	hiding := hidingStorage{st, map[blob.ID]bool{}}
+	hiding := hidingStorage{r.storage, map[blob.ID]bool{}}
 	for _, m := range damaged {
 		r.log.ErrorContext(ctx, "an index blob is damaged", "blob", m.BlobID, "bytes", m.Length)
 		hiding.hidden[m.BlobID] = true
@@ -282,7 +298,7 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 		return false, fmt.Errorf("recovering the index from the packs: %w", err)
 	}
 	for _, m := range damaged {
-		if err := r.quarantine(ctx, st, m.BlobID); err != nil {
+		if err := r.quarantine(ctx, m.BlobID); err != nil {
 			return false, err
 		}
 	}

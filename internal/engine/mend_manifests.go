@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"path"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/content"
@@ -31,9 +30,7 @@ const (
 	lostManifests    = "manifests.lost"
 )
 
-func (r *repository) manifestCopy(id string) string {
-	return filepath.Join(r.dir, copiesDir, dirName(abaca.ProjectID(id)))
-}
+func manifestCopy(id string) string { return copiesDir + "/" + dirName(abaca.ProjectID(id)) }
 
 // sealing is what a manifest's copy is bound to besides the key: its project and its name.
 func sealing(project abaca.ProjectID, name string) []byte {
@@ -41,31 +38,32 @@ func sealing(project abaca.ProjectID, name string) []byte {
 }
 
 // copyManifest keeps a finished snapshot's manifest.
-func (e *Engine) copyManifest(r *repository, m *snapshot.Manifest) error {
-	path := r.manifestCopy(m.Tags[tagID])
-	if _, err := os.Lstat(path); err == nil {
+func (e *Engine) copyManifest(ctx context.Context, r *repository, m *snapshot.Manifest) error {
+	name := manifestCopy(m.Tags[tagID])
+	there, err := r.annex.has(ctx, name)
+	if there {
 		return nil // a finished snapshot does not change
 	}
-	raw, err := json.Marshal(m)
+	var raw []byte
 	if err == nil {
-		err = makeDir(filepath.Dir(path))
+		raw, err = json.Marshal(m)
 	}
 	if err == nil {
-		err = writeDurably(path, e.keys.seal(raw, sealing(r.project, filepath.Base(path))))
+		err = r.annex.put(ctx, name, e.keys.seal(raw, sealing(r.project, path.Base(name))))
 	}
 	return wrap("keeping a copy of the manifest", err)
 }
 
 // dropCopy removes the copy of a manifest that is about to be deleted.
-func (r *repository) dropCopy(id string) error {
-	return wrap("removing the copy of the manifest", removeDurably(r.manifestCopy(id)))
+func (r *repository) dropCopy(ctx context.Context, id string) error {
+	return wrap("removing the copy of the manifest", r.annex.remove(ctx, manifestCopy(id)))
 }
 
 // refresh makes visible what others have written, and mends what keeps the snapshots from being listed.
 func (e *Engine) refresh(ctx context.Context, r *repository) error {
 	err := r.kopia.Refresh(ctx)
 	if err != nil && ctx.Err() == nil {
-		password, perr := e.password(r, mustExist)
+		password, perr := e.password(ctx, r)
 		if perr == nil {
 			_, perr = e.mend(ctx, r, password)
 		}
@@ -76,8 +74,12 @@ func (e *Engine) refresh(ctx context.Context, r *repository) error {
 	if err != nil {
 		return fmt.Errorf("refreshing the repository: %w", err)
 	}
+	mending, err := r.annex.has(ctx, mendingManifests)
+	if err != nil {
+		return fmt.Errorf("looking whether manifests are mended: %w", err)
+	}
 	err = listable(ctx, r.kopia)
-	if err == nil && !r.marked(mendingManifests) || err != nil && ending(ctx, err) != nil {
+	if err == nil && !mending || err != nil && ending(ctx, err) != nil {
 		return err
 	}
 	if merr := e.mendManifests(ctx, r); merr != nil {
@@ -94,18 +96,20 @@ func listable(ctx context.Context, r repo.Repository) error {
 
 // mendManifests takes contents of manifests that cannot be read out of the index, and puts back their snapshots from the copies.
 func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
-	lock, err := lockExclusively(ctx, filepath.Join(r.dir, maintenanceLock))
+	ctx, release, err := r.annex.exclude(ctx, true)
 	if err != nil {
 		return fmt.Errorf("locking out maintenance: %w", err)
 	}
-	defer lock.Close()
+	defer release()
 	damaged, err := r.damagedManifests(ctx)
-	if err != nil || len(damaged) == 0 && !r.marked(mendingManifests) {
+	if err != nil {
 		return wrap("looking for damaged manifests", err)
 	}
+	if mending, err := r.annex.has(ctx, mendingManifests); err != nil || len(damaged) == 0 && !mending {
+		return wrap("looking whether manifests are mended", err)
+	}
 	// From here to the end maintenance would collect what the lost ones refer to.
-	mending := filepath.Join(r.dir, mendingManifests)
-	if err := writeDurably(mending, nil); err != nil {
+	if err := r.annex.put(ctx, mendingManifests, nil); err != nil {
 		return fmt.Errorf("noting that manifests are mended: %w", err)
 	}
 	err = repo.DirectWriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "drop manifests"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
@@ -126,17 +130,11 @@ func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
 	r.log.WarnContext(ctx, "damaged manifests were put back from their copies", "contents", len(damaged), "snapshots", back, "complete", complete)
 	if !complete {
 		const text = "Manifests of backups were damaged, and not all had copies. What they refer to is kept until this file is removed.\n"
-		if err := writeDurably(filepath.Join(r.dir, lostManifests), []byte(text)); err != nil {
+		if err := r.annex.put(ctx, lostManifests, []byte(text)); err != nil {
 			return fmt.Errorf("noting lost manifests: %w", err)
 		}
 	}
-	return wrap("noting that manifests are mended", removeDurably(mending))
-}
-
-// marked reports whether a file of this name says something of the repository.
-func (r *repository) marked(name string) bool {
-	_, err := os.Lstat(filepath.Join(r.dir, name))
-	return err == nil
+	return wrap("noting that manifests are mended", r.annex.remove(ctx, mendingManifests))
 }
 
 // damagedManifests returns the contents of manifests that cannot be read.
@@ -158,16 +156,16 @@ func (r *repository) damagedManifests(ctx context.Context) (damaged []content.ID
 
 // putBack writes the manifests again that have a copy and are missing. It is complete if there are copies, and all can be read.
 func (e *Engine) putBack(ctx context.Context, r *repository) (n int, complete bool, err error) {
-	copies, err := os.ReadDir(filepath.Join(r.dir, copiesDir))
+	copies, err := r.annex.list(ctx, copiesDir)
 	if err != nil {
-		return 0, false, ignoreMissing(err)
+		return 0, false, err
 	}
 	complete = len(copies) > 0
 	err = repo.WriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "put back manifests"}, func(ctx context.Context, w repo.RepositoryWriter) error {
-		for _, c := range copies {
-			m, err := e.readCopy(r, c.Name())
+		for _, name := range copies {
+			m, err := e.readCopy(ctx, r, name)
 			if err != nil {
-				r.log.ErrorContext(ctx, "the copy of a manifest cannot be used", "name", c.Name(), "error", err)
+				r.log.ErrorContext(ctx, "the copy of a manifest cannot be used", "name", name, "error", err)
 				complete = false
 				continue
 			}
@@ -188,8 +186,8 @@ func (e *Engine) putBack(ctx context.Context, r *repository) (n int, complete bo
 	return n, complete, err
 }
 
-func (e *Engine) readCopy(r *repository, name string) (*snapshot.Manifest, error) {
-	sealed, err := os.ReadFile(filepath.Join(r.dir, copiesDir, name))
+func (e *Engine) readCopy(ctx context.Context, r *repository, name string) (*snapshot.Manifest, error) {
+	sealed, err := r.annex.read(ctx, copiesDir+"/"+name)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ type writer struct {
 	puts    atomic.Int64 // contents handed to Kopia since the session began
 	stored  atomic.Int64 // bytes of blobs written
 	renewal renewal
+	watch   *watch
 }
 
 // put stores data of at most maxChunk bytes as one content. With a prefix it is Kopia's metadata, else file content.

@@ -148,7 +148,11 @@ func (p *pool) closeIdle(ctx context.Context) {
 // close waits for all users and closes all repositories.
 func (p *pool) close(ctx context.Context) error {
 	p.stop()
-	<-p.stopped
+	select {
+	case <-p.stopped:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	p.mu.Lock()
 	p.closing = true
 	for p.busy() {
@@ -162,7 +166,16 @@ func (p *pool) close(ctx context.Context) error {
 		p.mu.Lock()
 	}
 	p.mu.Unlock()
-	return p.closeUnused(context.WithoutCancel(ctx), func(*slot) bool { return true }, 0)
+	closed := make(chan error, 1)
+	go func() {
+		closed <- p.closeUnused(context.WithoutCancel(ctx), func(*slot) bool { return true }, 0)
+	}()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // busy reports whether anybody uses a repository; p.mu is held.

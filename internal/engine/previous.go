@@ -39,7 +39,7 @@ func (s *saver) openPrevious(ctx context.Context, id object.ID) (*previousReader
 // lost notes a directory object that cannot be read, since the save that starts over would take it for stored.
 func (s *saver) lost(ctx context.Context, id object.ID, err error) error {
 	if c, _, ok := id.ContentID(); ok && ending(ctx, err) == nil {
-		nerr := s.w.renewal.notes.change(func(ids map[content.ID]struct{}) { ids[c] = struct{}{} })
+		nerr := s.w.renewal.notes.change(ctx, func(ids map[content.ID]struct{}) { ids[c] = struct{}{} })
 		err = errors.Join(err, nerr)
 	}
 	return previousError(ctx, err)

@@ -12,16 +12,21 @@ import (
 )
 
 // Reach fails where the place of all repositories cannot be reached. It reads next to nothing, and may hang as long as a mount does.
-func (e *Engine) Reach(context.Context) error {
+func (e *Engine) Reach(ctx context.Context) error {
+	if b := e.config.Bucket; b != nil {
+		there, err := e.client.BucketExists(ctx, b.Name)
+		if err == nil && !there {
+			err = errors.New("there is no such bucket")
+		}
+		return wrap("reaching the repositories", err)
+	}
 	d, err := os.Open(e.config.Root)
 	if err != nil {
 		return fmt.Errorf("reaching the repositories: %w", err)
 	}
 	defer d.Close()
-	if _, err := d.Stat(); err != nil {
-		return fmt.Errorf("reaching the repositories: %w", err)
-	}
-	return nil
+	_, err = d.Stat()
+	return wrap("reaching the repositories", err)
 }
 
 // Stored returns the bytes of all blobs of a project's repository, what nothing refers to any more included; 0 where there is none.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,26 +17,27 @@ import (
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/format"
-	"golang.org/x/sys/unix"
 
 	"abaca"
 )
 
-// Below Root every project has a directory of its own:
+// Every project has a place of its own, a directory below Root or what begins with its name in a bucket:
 //
 //	<project>/secret           the repository's password, wrapped with the master key
-//	<project>/connection.json  what Kopia calls its configuration file; holds nothing secret and can be lost
-//	<project>/lock             locked while the repository is made
-//	<project>/repository/      Kopia's blobs, in the layout of its "filesystem" storage
+//	<project>/repository/      Kopia's blobs; in a directory in the layout of its "filesystem" storage
 //	<project>/kopia.*.copy     copies of the two blobs without which nothing else can be read
 //	<project>/quarantine/      damaged blobs in whose place others were put, if there ever were any
 //
-// The order of writes is: directory, secret, connection, Kopia's blobcfg blob, Kopia's format blob. The repository
-// exists once the last is there; until then nothing has been saved, and the next call goes on where a crash stopped it.
+// and below Root, wherever its repository is:
+//
+//	<project>/connection.json  what Kopia calls its configuration file; holds nothing secret and can be lost
+//
+// The order of writes is: secret, Kopia's blobcfg blob, Kopia's format blob. The repository exists once the last is there; until
+// then nothing has been saved, and the next call goes on where a crash stopped it. Several processes may make it at one time: one
+// of them makes the secret, and from that all derive the same repository.
 const (
 	secretFile     = "secret"
 	connectionFile = "connection.json"
-	lockFile       = "lock"
 	blobDir        = "repository"
 )
 
@@ -55,9 +55,11 @@ const (
 // A repository is one project's, open.
 type repository struct {
 	project abaca.ProjectID
-	dir     string
-	kopia   repo.DirectRepository
-	files   *fileStorage
+	dir     string // on this host
+	annex   steadyAnnex
+	storage *steadyStorage
+	sweep   func(context.Context) error // removes what unfinished writes have left, where that can be seen
+	kopia   *quietRepository
 	codec   string // Kopia's name of the compression for file content
 	log     *slog.Logger
 	now     func() time.Time
@@ -91,15 +93,13 @@ func (e *Engine) openProject(ctx context.Context, project abaca.ProjectID, d dem
 		return nil, fmt.Errorf("a repository without a project: %w", abaca.ErrPermanent)
 	}
 	r := &repository{
-		project: project, dir: filepath.Join(e.config.Root, dirName(project)),
+		project: project, dir: filepath.Join(e.config.Root, dirName(project)), annex: e.annexOf(project),
 		codec: codecFast, log: e.config.Log.With("project_id", project), now: e.config.Now,
 	}
 	if e.config.Dense {
 		r.codec = codecDense
 	}
-	if _, err := os.Stat(filepath.Join(r.dir, secretFile)); errors.Is(err, fs.ErrNotExist) && d == mustExist {
-		return nil, errNoRepository
-	}
+	r.damage.annex = r.annex
 	password, err := e.prepare(ctx, r, d)
 	if err != nil {
 		return nil, err
@@ -112,115 +112,171 @@ func (e *Engine) openProject(ctx context.Context, project abaca.ProjectID, d dem
 
 // prepare returns the password of a repository whose blobs are ready to be opened.
 func (e *Engine) prepare(ctx context.Context, r *repository, d demand) (password string, err error) {
-	if d == create {
-		if err := makeDir(r.dir); err != nil {
-			return "", fmt.Errorf("making the directory of project %s: %w", r.project, err)
+	if d == mustExist {
+		if password, err = e.password(ctx, r); err != nil {
+			return "", err
 		}
 	}
-	lock, err := lockExclusively(ctx, filepath.Join(r.dir, lockFile))
+	if err := e.openStorage(ctx, r); err != nil {
+		return "", markStorage(fmt.Errorf("opening the storage of project %s: %w", r.project, err))
+	}
+	if d == create {
+		if password, err = e.makePassword(ctx, r); err != nil {
+			return "", err
+		}
+	}
+	return password, e.initialize(ctx, r, password, d)
+}
+
+// annexOf returns what lies beside a project's repository.
+func (e *Engine) annexOf(project abaca.ProjectID) steadyAnnex {
+	name := dirName(project)
+	if e.config.Bucket == nil {
+		return steadyAnnex{dirAnnex{filepath.Join(e.config.Root, name)}, e.patience}
+	}
+	return steadyAnnex{bucketAnnex{e.client, e.config.Bucket.Name, e.config.Bucket.Prefix + name + "/", &e.leases}, e.patience}
+}
+
+// openStorage opens the storage of a repository's blobs.
+func (e *Engine) openStorage(ctx context.Context, r *repository) error {
+	st, err := result(ctx, e.patience, func(ctx context.Context) (blob.Storage, error) {
+		if err := makeDir(r.dir); err != nil {
+			return nil, err
+		}
+		if e.config.Bucket != nil {
+			return e.config.Bucket.open(ctx, dirName(r.project)+"/"+blobDir+"/")
+		}
+		if err := makeDir(filepath.Join(r.dir, blobDir)); err != nil {
+			return nil, err
+		}
+		return openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now)
+	})
 	if err != nil {
-		return "", fmt.Errorf("locking the repository of project %s: %w", r.project, err)
+		return err
 	}
-	defer lock.Close()
-	password, err = e.password(r, d)
+	r.sweep = func(context.Context) error { return nil }
+	if files, ok := st.(*fileStorage); ok {
+		r.sweep = files.removeLeftovers
+	}
+	if e.config.Wrap != nil {
+		st = e.config.Wrap(st)
+	}
+	if e.config.Bucket != nil {
+		st = newBlockStorage(st)
+	}
+	r.storage = newSteadyStorage(st, e.patience)
+	return nil
+}
+
+// password reads a project's password; without one there is no repository.
+func (e *Engine) password(ctx context.Context, r *repository) (string, error) {
+	wrapped, err := r.annex.read(ctx, secretFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errNoRepository
+	}
 	if err != nil {
-		return "", err
+		return "", markStorage(fmt.Errorf("reading the key of project %s: %w", r.project, err))
 	}
-	if err := makeDir(filepath.Join(r.dir, blobDir)); err != nil {
-		return "", fmt.Errorf("making the repository of project %s: %w", r.project, err)
-	}
-	r.damage.path = filepath.Join(r.dir, damageFile)
-	r.files, err = openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now)
+	password, err := e.keys.unwrap(r.project, wrapped)
 	if err != nil {
-		return "", fmt.Errorf("opening the storage of project %s: %w", r.project, err)
-	}
-	if err := e.initialize(ctx, r, password, d); err != nil {
-		return "", err
+		return "", fmt.Errorf("reading %s of project %s: %w (%w)", secretFile, r.project, err, abaca.ErrPermanent)
 	}
 	return password, nil
 }
 
-// password reads a project's password or, for a project without anything saved, makes one.
-func (e *Engine) password(r *repository, d demand) (string, error) {
-	path := filepath.Join(r.dir, secretFile)
-	wrapped, err := os.ReadFile(path)
-	if err == nil {
-		password, err := e.keys.unwrap(r.project, wrapped)
-		if err != nil {
-			return "", fmt.Errorf("reading %s of project %s: %w (%w)", secretFile, r.project, err, abaca.ErrPermanent)
+// makePassword reads a project's password or, for a project without anything saved, makes one.
+func (e *Engine) makePassword(ctx context.Context, r *repository) (string, error) {
+	password, err := e.password(ctx, r)
+	if !errors.Is(err, errNoRepository) {
+		return password, err
+	}
+	blobs, err := listBlobs(ctx, r.storage, "")
+	if err != nil {
+		return "", fmt.Errorf("looking for the repository of project %s: %w", r.project, err)
+	}
+	if len(blobs) > 0 { // which others may have written meanwhile, after the key
+		password, err := e.password(ctx, r)
+		if errors.Is(err, errNoRepository) {
+			err = fmt.Errorf("project %s has a repository, but its key is gone: %w", r.project, abaca.ErrPermanent)
 		}
-		return password, nil
+		return password, err
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("reading the key of project %s: %w", r.project, err)
+	err = r.annex.create(ctx, secretFile, e.keys.wrap(r.project, newPassword()))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", markStorage(fmt.Errorf("writing the key of project %s: %w", r.project, err))
 	}
-	if d == mustExist {
-		return "", errNoRepository
-	}
-	blobs, err := os.ReadDir(filepath.Join(r.dir, blobDir))
-	if err == nil && len(blobs) > 0 {
-		return "", fmt.Errorf("project %s has a repository, but its key is gone: %w", r.project, abaca.ErrPermanent)
-	}
-	password := newPassword()
-	if err := writeDurably(path, e.keys.wrap(r.project, password)); err != nil {
-		return "", fmt.Errorf("writing the key of project %s: %w", r.project, err)
-	}
-	return password, nil
+	return e.password(ctx, r) // whoever has made it
 }
 
 // initialize writes Kopia's format blob where it is missing, unless other blobs say that there was one.
 func (e *Engine) initialize(ctx context.Context, r *repository, password string, d demand) error {
-	st := e.wrap(r.files)
-	_, err := st.GetMetadata(ctx, format.KopiaRepositoryBlobID)
-	if err == nil {
-		return nil
+	there, err := r.hasFormat(ctx)
+	if there || err != nil {
+		return err
 	}
-	if !errors.Is(err, blob.ErrBlobNotFound) {
-		return fmt.Errorf("looking for the repository of project %s: %w", r.project, err)
-	}
-	if _, _, err := e.mendFormat(ctx, r, st, password); !errors.Is(err, errNoCopy) {
+	if _, _, err := e.mendFormat(ctx, r, password); !errors.Is(err, errNoCopy) {
 		return err
 	}
 	if d == mustExist {
 		return errNoRepository
 	}
-	err = st.ListBlobs(ctx, "", func(m blob.Metadata) error {
-		if m.BlobID != format.KopiaBlobCfgBlobID {
-			return fmt.Errorf("the repository of project %s lost its format blob: %w", r.project, abaca.ErrPermanent)
-		}
+	others := false
+	err = r.storage.ListBlobs(ctx, "", func(m blob.Metadata) error {
+		others = others || m.BlobID != format.KopiaBlobCfgBlobID
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	// A crash after the first of Kopia's two blobs left this one, and Kopia would take it for damage.
-	if err := st.DeleteBlob(ctx, format.KopiaBlobCfgBlobID); err != nil {
-		return fmt.Errorf("removing what is left of an unfinished repository: %w", err)
+	if others {
+		if there, err = r.hasFormat(ctx); !there && err == nil { // by now
+			err = fmt.Errorf("the repository of project %s lost its format blob: %w", r.project, abaca.ErrPermanent)
+		}
+		return err
 	}
 	options := &repo.NewRepositoryOptions{
 		FormatBlockKeyDerivationAlgorithm: keyDerivation,
 		BlockFormat:                       format.ContentFormat{Hash: "BLAKE3-256-128", Encryption: "AES256-GCM-HMAC-SHA256"},
 		ObjectFormat:                      format.ObjectFormat{Splitter: wholeChunks},
 	}
-	if err := repo.Initialize(ctx, st, options, password); err != nil {
+	for purpose, value := range map[string]*[]byte{
+		"id": &options.UniqueID, "names": &options.BlockFormat.HMACSecret, "contents": &options.BlockFormat.MasterKey,
+	} {
+		if *value, err = derive(password, purpose); err != nil {
+			return fmt.Errorf("deriving the keys of a repository: %w", err)
+		}
+	}
+	if err := repo.Initialize(ctx, blankStorage{r.storage}, options, password); err != nil && !errors.Is(err, repo.ErrAlreadyInitialized) {
 		return fmt.Errorf("making the repository of project %s: %w", r.project, err)
 	}
 	return nil
 }
 
-func (e *Engine) wrap(st blob.Storage) blob.Storage {
-	if e.config.Wrap == nil {
-		return st
+// hasFormat reports whether the blob is there with which a repository exists.
+func (r *repository) hasFormat(ctx context.Context) (bool, error) {
+	_, err := r.storage.GetMetadata(ctx, format.KopiaRepositoryBlobID)
+	if errors.Is(err, blob.ErrBlobNotFound) {
+		return false, nil
 	}
-	return e.config.Wrap(st)
+	return err == nil, wrap("looking for the repository's format", err)
+}
+
+// A blankStorage hides what a crash, or another process, has left after the first of Kopia's two blobs, since Kopia would take it for damage.
+type blankStorage struct{ blob.Storage }
+
+// GetBlob reads any other blob.
+func (s blankStorage) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
+	if id == format.KopiaBlobCfgBlobID {
+		return blob.ErrBlobNotFound
+	}
+	return s.Storage.GetBlob(ctx, id, offset, length, out)
 }
 
 // connect opens the repository, and mends what keeps it from being opened if that can be done. Kopia reads its connection
 // from a file, so one is written; the caches stay off, because the content cache costs several times what it saves on
 // local storage.
 func (e *Engine) connect(ctx context.Context, r *repository, password string) error {
-	st := e.wrap(r.files)
-	info := st.ConnectionInfo()
+	info := r.storage.ConnectionInfo()
 	raw, err := json.Marshal(repo.LocalConfig{
 		Storage: &info,
 		ClientOptions: repo.ClientOptions{
@@ -230,14 +286,15 @@ func (e *Engine) connect(ctx context.Context, r *repository, password string) er
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(filepath.Join(r.dir, connectionFile), raw); err != nil {
+	err = e.patience.run(ctx, func(context.Context) error { return writeDurably(filepath.Join(r.dir, connectionFile), raw) })
+	if err != nil {
 		return err
 	}
-	r.kopia, err = e.open(ctx, r, st, password)
-	if err != nil && ctx.Err() == nil {
+	r.kopia, err = e.open(ctx, r, r.storage, password)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errStorage) {
 		mended, merr := e.mend(ctx, r, password)
 		if mended && merr == nil {
-			r.kopia, err = e.open(ctx, r, st, password)
+			r.kopia, err = e.open(ctx, r, r.storage, password)
 		} else {
 			err = errors.Join(err, merr)
 		}
@@ -248,17 +305,18 @@ func (e *Engine) connect(ctx context.Context, r *repository, password string) er
 	if err != nil {
 		return err
 	}
-	if err := r.copyFormat(ctx, st); err != nil {
+	if err := r.copyFormat(ctx); err != nil {
 		r.log.ErrorContext(ctx, "the repository's format has no copy", "error", err)
 	}
 	return nil
 }
 
 // open opens the repository that is in a storage.
-func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, password string) (repo.DirectRepository, error) {
-	// What Kopia keeps from this context must outlive the operation that happens to open the repository first.
-	ctx = withStorage(context.WithoutCancel(ctx), st)
-	opened, err := repo.Open(ctx, filepath.Join(r.dir, connectionFile), password, &repo.Options{
+func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, password string) (*quietRepository, error) {
+	// What Kopia keeps from this context must outlive the operation that happens to open the repository first, but not its opening.
+	kept, end := context.WithCancel(withStorage(context.WithoutCancel(ctx), st))
+	opening := context.AfterFunc(ctx, end)
+	opened, err := repo.Open(kept, filepath.Join(r.dir, connectionFile), password, &repo.Options{
 		TimeNowFunc:          e.config.Now,
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
@@ -267,46 +325,25 @@ func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, passw
 		},
 	})
 	if err != nil {
+		end()
 		return nil, err
 	}
+	var quiet *quietRepository
 	direct, ok := opened.(repo.DirectRepository)
-	if !ok {
-		return nil, errors.Join(errors.New("not a direct repository"), opened.Close(ctx))
+	switch {
+	case !ok:
+		err = errors.New("not a direct repository")
+	case !opening():
+		err = context.Cause(ctx)
+	default:
+		quiet, err = quietly(kept, direct)
 	}
-	return direct, nil
+	if err != nil {
+		end()
+		return nil, errors.Join(err, opened.Close(context.WithoutCancel(ctx)))
+	}
+	quiet.end = end
+	return quiet, nil
 }
 
 func (r *repository) close(ctx context.Context) error { return r.kopia.Close(ctx) }
-
-// lockExclusively waits for the lock on a file, which ends when the file is closed or the process dies.
-func lockExclusively(ctx context.Context, path string) (*os.File, error) {
-	for {
-		f, err := tryLock(path)
-		if f != nil || err != nil {
-			return f, err
-		}
-		// flock cannot be interrupted by a context, and making a repository takes well under a second.
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// tryLock takes the lock on a file; nil means that another has it.
-func tryLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return f, nil
-	}
-	f.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-		return nil, nil
-	}
-	return nil, err
-}

@@ -36,7 +36,9 @@ const idleDirs = 256
 // Entries whose attributes could not all be set, as happens to an ordinary user, are counted in the report. Entries
 // that could not be restored at all are named in the error, which comes after everything else has been restored; it
 // wraps abaca.ErrPermanent when saved data is gone or damaged.
-func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Report, error) {
+func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Report, err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return abaca.Report{}, gone(ref, err)

@@ -15,7 +15,6 @@ import (
 	"github.com/kopia/kopia/repo/object"
 	"github.com/kopia/kopia/snapshot"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"abaca"
 	"abaca/internal/posix"
@@ -27,7 +26,10 @@ import (
 //
 // Files that change while they are read, or cannot be read, are kept with a mark and counted in the report; they are
 // no errors.
-func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (abaca.Ref, abaca.Report, error) {
+func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Ref, _ abaca.Report, err error) {
+	defer func() { err = storageReason(err) }()
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, req.Project, create)
 	if err != nil {
 		return "", abaca.Report{}, err
@@ -46,7 +48,10 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		return "", abaca.Report{}, err
 	}
 	if done != nil {
-		return abaca.Ref(req.ID), reportOf(done), e.copyManifest(r, done)
+		whole, err := e.acknowledge(ctx, r, done)
+		if whole || err != nil {
+			return abaca.Ref(req.ID), reportOf(done), err
+		}
 	}
 	result, err := e.save(ctx, r, req, vol, report, true)
 	if errors.Is(err, errPrevious) {
@@ -54,17 +59,9 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		result, err = e.save(ctx, r, req, vol, report, false)
 	}
 	if err != nil {
-		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, spaceReason(err))
+		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, err)
 	}
 	return abaca.Ref(req.ID), result, nil
-}
-
-// spaceReason tells a tenant of a full repository in words.
-func spaceReason(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return &abaca.Reason{Text: "the storage of backups is full", Err: err}
-	}
-	return err
 }
 
 // A saver is one attempt to save one tree.
@@ -111,6 +108,8 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 		return abaca.Report{}, err
 	}
 	defer w.session.Close(context.WithoutCancel(ctx))
+	w.watch = r.storage.watch()
+	defer w.watch.end()
 	s, root, err := newSaver(ctx, w, vol, e.kernelNow)
 	if err != nil {
 		return abaca.Report{}, err
@@ -138,11 +137,14 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 	if err := s.commit(ctx, m); err != nil {
 		return abaca.Report{}, err
 	}
-	if err := w.renewal.settle(); err != nil {
+	if err := e.confirm(ctx, r, w, req.ID); err != nil {
+		return abaca.Report{}, err
+	}
+	if err := w.renewal.settle(ctx); err != nil {
 		return abaca.Report{}, err
 	}
 	result.Stored = w.stored.Load()
-	return result, e.copyManifest(r, m)
+	return result, e.copyManifest(ctx, r, m)
 }
 
 // newWriter begins a write session. Nothing of it is seen by others until it is flushed.
@@ -151,7 +153,7 @@ func (r *repository) newWriter(ctx context.Context) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deriving the chunker's key: %w", err)
 	}
-	if err := r.damage.load(); err != nil {
+	if err := r.damage.load(ctx); err != nil {
 		return nil, err
 	}
 	w := &writer{

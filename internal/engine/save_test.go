@@ -32,7 +32,7 @@ func testKey() []byte { return bytes.Repeat([]byte{7}, masterKeyLength) }
 // newEngine makes an engine below root, changed by the options, that is closed when the test ends.
 func newEngine(t testing.TB, root string, change ...func(*Config)) *Engine {
 	t.Helper()
-	c := Config{Root: root, MasterKey: testKey(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	c := Config{Root: root, MasterKey: testKey(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Retry: time.Millisecond}
 	for _, f := range change {
 		f(&c)
 	}
@@ -392,3 +392,5 @@ func TestAnotherMasterKeyOpensNothing(t *testing.T) {
 		t.Errorf("delete: %v", err)
 	}
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -3,13 +3,12 @@ package engine
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"abaca"
 )
@@ -78,56 +77,8 @@ func newPassword() string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// writeDurably puts a small file in place in one step; it stays there through a power loss once this has returned.
-func writeDurably(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	return err
-}
-
-// removeDurably removes a file so that it stays gone through a power loss; one that is not there is no error.
-func removeDurably(path string) error {
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return errors.Join(err, syncDir(filepath.Dir(path)))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// makeDir makes a directory below an existing one, durably; one that is there already is no error.
-func makeDir(path string) error {
-	err := os.Mkdir(path, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+// derive makes of a password what is random in a repository that is made with it. So of two processes that make it at one time, each
+// writes what the other does.
+func derive(password, purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, []byte(password), nil, "abaca repository "+purpose, passwordLength)
 }

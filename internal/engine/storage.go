@@ -18,8 +18,6 @@ import (
 // A fileStorage is Kopia's storage in a directory, with the one thing that it lacks: after PutBlob has returned, the
 // blob's name is as durable as its content, and so are the directories above it. Save may therefore say "saved" as
 // soon as Kopia has flushed: packs were put before the index that names them, and the index before the manifest's.
-//
-// Another kind of storage (a bucket, say) takes this one's place behind blob.Storage; see Engine.connect.
 type fileStorage struct {
 	blob.Storage
 	paths pather
@@ -132,36 +130,3 @@ func (s *fileStorage) removeLeftovers(ctx context.Context) error {
 		return os.Remove(path) //nolint:gosec // G122: nobody else may write into the repository
 	})
 }
-
-// Kopia opens a repository through a registry of storage types, by name and from a file. abaca registers one type
-// that takes the storage from the context instead, so that a storage can be any Go value.
-type storageKey struct{}
-
-// storageType and storageOptions are what stands in the connection file.
-const storageType = "abaca"
-
-type storageOptions struct{}
-
-func withStorage(ctx context.Context, st blob.Storage) context.Context {
-	return context.WithValue(ctx, storageKey{}, st)
-}
-
-func storageFromContext(ctx context.Context, _ *storageOptions, _ bool) (blob.Storage, error) {
-	st, ok := ctx.Value(storageKey{}).(blob.Storage)
-	if !ok {
-		return nil, errors.New("abaca's repositories are opened by abaca; connect to their storage as a filesystem instead")
-	}
-	return st, nil
-}
-
-// ConnectionInfo names the storage type above.
-func (s *fileStorage) ConnectionInfo() blob.ConnectionInfo {
-	return blob.ConnectionInfo{Type: storageType, Config: &storageOptions{}}
-}
-
-// registerWithKopia tells Kopia of this package's storage type and its faster codec, once per process, because
-// Kopia's registries are plain maps.
-var registerWithKopia = sync.OnceFunc(func() {
-	blob.AddSupportedStorage(storageType, storageOptions{}, storageFromContext)
-	registerCodec()
-})

@@ -3,6 +3,7 @@ package engine
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -101,6 +102,9 @@ func (s *fileStorage) GetBlob(ctx context.Context, id blob.ID, offset, length in
 			n, err := io.Copy(output, io.NewSectionReader(f, offset, length))
 			if err == nil && n == length {
 				return nil
+			}
+			if info, serr := f.Stat(); err == nil && serr == nil && info.Size() < offset+length {
+				return fmt.Errorf("%w: %v has %d bytes", blob.ErrInvalidRange, id, info.Size()) // which Kopia would try ten times
 			}
 			s.packs.forget(id)
 		}

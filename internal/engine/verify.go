@@ -32,7 +32,9 @@ import (
 //
 // Memory grows by at most 200 bytes for each directory object and 40 for each content in the slice (half a megabyte for a
 // gigabyte of 80 KiB files); each worker, of which there are as many as processors, holds up to 16 MiB besides.
-func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error) {
+func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (found map[abaca.Ref]abaca.Verification, err error) {
+	ctx, settle := bounded(ctx)
+	defer settle(&err)
 	r, release, err := e.pool.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		found := map[abaca.Ref]abaca.Verification{}
@@ -47,7 +49,7 @@ func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []aba
 	defer release()
 	v := newVerifier(e, r, slice)
 	stop := v.meter.tell(ctx, report)
-	found, err := v.verify(ctx, refs)
+	found, err = v.verify(ctx, refs)
 	stop()
 	if err != nil {
 		return nil, fmt.Errorf("verifying backups of project %s: %w", project, err)
@@ -103,7 +105,7 @@ func (v *verifier) verify(ctx context.Context, refs []abaca.Ref) (map[abaca.Ref]
 	for _, t := range trees {
 		there[t.ref] = true
 		if t.damaged.count > 0 {
-			if gone, err := v.deleted(ctx, t.ref); err != nil {
+			if gone, err := v.deleted(ctx, t); err != nil {
 				return nil, err
 			} else if gone {
 				continue
@@ -210,16 +212,16 @@ func (v *verifier) lookAgain(ctx context.Context, suspects []*verifiedTree) erro
 	if len(v.lost) == 0 {
 		return nil
 	}
-	return v.repository.damage.change(func(ids map[content.ID]struct{}) { maps.Copy(ids, v.lost) })
+	return v.repository.damage.change(ctx, func(ids map[content.ID]struct{}) { maps.Copy(ids, v.lost) })
 }
 
-// deleted reports whether a snapshot is gone that was there when the verification began.
-func (v *verifier) deleted(ctx context.Context, ref abaca.Ref) (bool, error) {
+// deleted reports whether a snapshot is gone that was there when the verification began, though another may have its id by now.
+func (v *verifier) deleted(ctx context.Context, t *verifiedTree) (bool, error) {
 	if err := v.engine.refresh(ctx, v.repository); err != nil {
 		return false, err
 	}
-	m, _, err := finished(ctx, v.repository.kopia, string(ref))
-	return m == nil, err
+	m, _, err := finished(ctx, v.repository.kopia, string(t.ref))
+	return m == nil || m.RootEntry.ObjectID != t.root.object, err
 }
 
 // checkIndex reads the index blobs back, which an open repository no longer does.

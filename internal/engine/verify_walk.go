@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,12 +178,14 @@ func (w *treeWalk) batch(ctx context.Context, at *place, decoder *dirDecoder, re
 	return false, sound, nil
 }
 
-// content verifies what a file consists of. What else an entry refers to is there for stock Kopia only.
+// content verifies what a file consists of, and loses all that is damaged of it, so that the next save stores all of that anew. What
+// else an entry refers to is there for stock Kopia only.
 func (w *treeWalk) content(ctx context.Context, e *entry) error {
 	if e.kind != kindFile || e.mark == markUnreadable {
 		return nil
 	}
-	return chunksOf(ctx, w.source, e, func(c chunk) error {
+	var damage error
+	err := chunksOf(ctx, w.source, e, func(c chunk) error {
 		if c.hole {
 			return nil
 		}
@@ -192,12 +195,15 @@ func (w *treeWalk) content(ctx context.Context, e *entry) error {
 		}
 		if err != nil && ending(ctx, err) == nil {
 			w.lose(c.id)
+			damage = cmp.Or(damage, err)
+			return nil
 		}
 		if err != nil || w.name {
 			return err
 		}
 		return w.plan(ctx, w.tree, piece{length: c.length, at: at})
 	})
+	return cmp.Or(err, damage)
 }
 
 func (w *treeWalk) count(entries int64) {
@@ -224,7 +230,7 @@ func ending(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM} {
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM, errStorage} {
 		if errors.Is(err, lack) {
 			return err
 		}

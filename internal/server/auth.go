@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -18,12 +19,17 @@ func (c *Config) checkAuth() error {
 	switch c.Auth.Strategy {
 	case "none", "local":
 		return nil
+	case "keystone":
+		if err := c.Auth.Keystone.check(); err != nil {
+			return fmt.Errorf("auth.keystone.%w", err)
+		}
+		return nil
 	}
-	return fmt.Errorf("auth.strategy: %q is not a strategy; there are local and none", c.Auth.Strategy)
+	return fmt.Errorf("auth.strategy: %q is not a strategy; there are keystone, local and none", c.Auth.Strategy)
 }
 
 // authenticator makes what tells callers apart, by the configuration's strategy.
-func (c *Config) authenticator(log *slog.Logger, now func() time.Time) (api.Authenticator, error) {
+func (c *Config) authenticator(ctx context.Context, log *slog.Logger, now func() time.Time) (api.Authenticator, error) {
 	switch c.Auth.Strategy {
 	case "none":
 		return auth.None{AnyName: c.Auth.LetAnyoneBeAdmin}, nil
@@ -33,6 +39,12 @@ func (c *Config) authenticator(log *slog.Logger, now func() time.Time) (api.Auth
 			return nil, SettingError{err}
 		}
 		return l, nil
+	case "keystone":
+		k, err := c.Auth.Keystone.open(ctx, log, now)
+		if err != nil {
+			return nil, SettingError{err}
+		}
+		return k, nil
 	}
 	return nil, fmt.Errorf("auth.strategy: %q is not a strategy", c.Auth.Strategy)
 }

@@ -4,12 +4,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -57,11 +58,20 @@ type Config struct {
 	Host          string      `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
 
 	Auth struct {
-		Strategy         string `koanf:"strategy" yaml:"strategy"`
-		LetAnyoneBeAdmin bool   `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
-		UsersFile        string `koanf:"users_file" yaml:"users_file"`   // of strategy local; empty: users.yaml in the data directory
-		PolicyFile       string `koanf:"policy_file" yaml:"policy_file"` // empty: policy.yaml in the data directory, where it exists
+		Strategy         string         `koanf:"strategy" yaml:"strategy"`
+		LetAnyoneBeAdmin bool           `koanf:"let_anyone_be_admin" yaml:"let_anyone_be_admin"`
+		UsersFile        string         `koanf:"users_file" yaml:"users_file"`   // of strategy local; empty: users.yaml in the data directory
+		PolicyFile       string         `koanf:"policy_file" yaml:"policy_file"` // empty: policy.yaml in the data directory, where it exists
+		Keystone         KeystoneConfig `koanf:"keystone" yaml:"keystone"`
 	} `koanf:"auth" yaml:"auth"`
+
+	TLS struct {
+		CertFile string `koanf:"cert_file" yaml:"cert_file"` // PEM, with intermediate certificates; both empty: plain HTTP
+		KeyFile  string `koanf:"key_file" yaml:"key_file"`
+	} `koanf:"tls" yaml:"tls"`
+	TrustProxyHeaders bool     `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
+	Repository        string   `koanf:"repository" yaml:"repository"`                   // empty: in the data directory; file:///path, or s3://bucket/prefix
+	S3                S3Config `koanf:"s3" yaml:"s3"`
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
 	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
@@ -72,7 +82,7 @@ type Config struct {
 
 	Workers struct {
 		Trees           int           `koanf:"trees" yaml:"trees"`                         // backups, restores and snapshots at a time
-		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half
+		TreesPerProject int           `koanf:"trees_per_project" yaml:"trees_per_project"` // of them, for one project; 0 for any number; unset: half, with auth.strategy none any
 		Others          int           `koanf:"others" yaml:"others"`
 		Lease           time.Duration `koanf:"lease" yaml:"lease"`
 		Tries           int           `koanf:"tries" yaml:"tries"`
@@ -91,7 +101,6 @@ type Config struct {
 	Metrics struct {
 		Listen string `koanf:"listen" yaml:"listen"` // host:port, for /metrics and /healthcheck in the clear; empty: on the API's listener, for this machine alone
 	} `koanf:"metrics" yaml:"metrics"`
-
 	Drain time.Duration `koanf:"drain" yaml:"drain"` // how long /healthcheck says DRAINING at the end before requests are refused
 
 	Log struct {
@@ -99,7 +108,6 @@ type Config struct {
 		Format string `koanf:"format" yaml:"format"`
 		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
-
 	traces bool // whether OTEL_* variables ask for traces
 }
 
@@ -120,6 +128,9 @@ func defaults() map[string]any {
 		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
+		"auth.keystone": keystoneDefaults,
+		"tls.cert_file": "", "tls.key_file": "", "trust_proxy_headers": false,
+		"repository": "", "s3.endpoint": "", "s3.region": "", "s3.ca_file": "", "s3.credentials_file": "", "s3.plain_http": false,
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
@@ -140,7 +151,7 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	if err := k.Load(confmap.Provider(defaults(), "."), nil); err != nil {
 		return Config{}, err
 	}
-	variables := map[string]string{}
+	variables, secrets := map[string]string{}, secretKeys("", reflect.TypeFor[Config]())
 	for _, key := range append(k.Keys(), "quotas", "workers.trees_per_project") {
 		variables["ABACA_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = key
 	}
@@ -158,9 +169,11 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 		if !known {
 			return Config{}, fmt.Errorf("the environment variable %s names no setting", name)
 		}
-		var v any
-		if err := yamltext.Unmarshal([]byte(value), &v); err != nil {
-			return Config{}, fmt.Errorf("the environment variable %s is not YAML", name) // without the value: it may be a secret
+		var v any = value
+		if !secrets[key] {
+			if err := yamltext.Unmarshal([]byte(value), &v); err != nil {
+				return Config{}, fmt.Errorf("the environment variable %s is not YAML", name)
+			}
 		}
 		if err := k.Load(confmap.Provider(map[string]any{key: v}, "."), nil); err != nil {
 			return Config{}, err
@@ -172,12 +185,13 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	var c Config
 	err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Result: &c, ErrorUnused: true, WeaklyTypedInput: false, TagName: "koanf",
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc()),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), textOnly),
 	}})
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
 	}
-	if !k.Exists("workers.trees_per_project") {
+	c.S3.variable = lookIn(environ)
+	if !k.Exists("workers.trees_per_project") && c.Auth.Strategy != "none" { // without authentication there is one project to speak of
 		c.Workers.TreesPerProject = (c.Workers.Trees + 1) / 2 // so that what one project waits for never fills all places
 	}
 	if err := c.complete(); err != nil {
@@ -189,16 +203,26 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	return c, nil
 }
 
-// lookup returns what looks variables up; the last of several entries for one wins.
-func lookup(environ []string) func(name string) string {
-	return func(name string) (value string) {
-		for _, entry := range environ {
-			if v, ok := strings.CutPrefix(entry, name+"="); ok {
-				value = v
-			}
+// secretKeys returns the settings that hold secrets. Their variables are taken as they stand: a password may look like anything.
+func secretKeys(prefix string, t reflect.Type) map[string]bool {
+	keys := map[string]bool{}
+	for _, f := range reflect.VisibleFields(t) {
+		switch key := prefix + f.Tag.Get("koanf"); {
+		case f.Type == reflect.TypeFor[Secret]():
+			keys[key] = true
+		case f.Type.Kind() == reflect.Struct:
+			maps.Copy(keys, secretKeys(key+".", f.Type))
 		}
-		return value
 	}
+	return keys
+}
+
+// textOnly refuses a secret that YAML takes for a number or more, whose value an error would show.
+func textOnly(from, to reflect.Type, value any) (any, error) {
+	if to == reflect.TypeFor[Secret]() && from.Kind() != reflect.String {
+		return Secret(""), errors.New("a secret has to be text, so it may need quotes")
+	}
+	return value, nil
 }
 
 // oneLine folds the lists that parsers make of their errors.
@@ -240,8 +264,8 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkMetrics(), c.checkBackends(), c.checkWorkers(), c.checkVerify(),
-		c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkMetrics(), c.checkRepository(), c.checkBackends(),
+		c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -257,33 +281,11 @@ func (c *Config) checkListen() error {
 	return nil
 }
 
-// hostOf takes the host from an address to listen on.
-func hostOf(address string) (host string, err error) {
-	host, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return "", fmt.Errorf("%q is not host:port", address)
-	}
-	return host, nil
+// onLoopback reports whether this machine alone can reach the server.
+func (c *Config) onLoopback() bool {
+	host, _, _ := net.SplitHostPort(c.Listen) // which has been checked
+	return isLoopback(host)
 }
-
-func (c *Config) checkMetrics() error {
-	if c.Drain < 0 || c.Drain > longestDrain {
-		return fmt.Errorf("drain: %v is not from 0 to %v", c.Drain, longestDrain)
-	}
-	if c.Metrics.Listen == "" {
-		return nil
-	}
-	if _, err := hostOf(c.Metrics.Listen); err != nil {
-		return fmt.Errorf("metrics.listen: %w", err)
-	}
-	return nil
-}
-
-// longestDrain bounds a stop: work that is interrupted waits for its next worker all the while.
-const longestDrain = 5 * time.Minute
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)

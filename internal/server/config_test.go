@@ -41,6 +41,21 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"listen: '[::]:8786'", "let_anyone_be_admin"},
 		{"listen: example.org:8786", "let_anyone_be_admin"},
 		{"auth: {strategy: magic}", "magic"},
+		{"auth: {strategy: keystone}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://a:b@c', username: u, password: p}}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c?d', username: u, password: p}}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'ldap://c', username: u, password: p}}", "auth.keystone.auth_url"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', password: p}}", "one of the two"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, application_credential_id: i, password: p}}", "one of the two"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u}}", "password"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, password_file: f}}", "exclude"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', application_credential_id: i}}", "application_credential_secret"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: 12345678}}", "quotes"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, cache: 61s}}", "from 0 to 1m0s"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, timeout: 0s}}", "100ms"},
+		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, www_authenticate_uri: 'http://a\"b'}}", "www_auth"},
+		{"auth: {keystone: {memcached_servers: a}}", "memcached_servers"},
+		{"tls: {cert_file: a}", "key_file"},
 		{"backends: [{name: a, driver: directory}]", "path is needed"},
 		{"backends: [{name: a, driver: tape, path: /a}]", "tape"},
 		{"backends: [{name: 'a#b', driver: directory, path: /a}]", "not a name"},
@@ -69,7 +84,7 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "abaca.yaml")
 			write(t, path, test.yaml)
 			_, err := Load(path, nil, nil)
-			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") {
+			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "12345678") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -90,8 +105,12 @@ func TestOneProjectGetsHalfOfTheTreesUnlessToldOtherwise(t *testing.T) {
 		environ []string
 		want    int
 	}{
-		{nil, 1}, {[]string{"ABACA_WORKERS_TREES=1"}, 1}, {[]string{"ABACA_WORKERS_TREES=7"}, 4},
-		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0}, {[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{[]string{"ABACA_AUTH_STRATEGY=local"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=1"}, 1},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES=7"}, 4},
+		{[]string{"ABACA_AUTH_STRATEGY=local", "ABACA_WORKERS_TREES_PER_PROJECT=0"}, 0},
+		{[]string{"ABACA_WORKERS_TREES_PER_PROJECT=5"}, 5},
+		{nil, 0}, // everybody is of one project
 	} {
 		if c, err := Load("", test.environ, nil); err != nil || c.Workers.TreesPerProject != test.want {
 			t.Errorf("%v: %d, want %d, %v", test.environ, c.Workers.TreesPerProject, test.want, err)
@@ -114,7 +133,7 @@ func TestLoopbackNeedsNoPermissionAndElsewherePlainWordsOrUsersGiveIt(t *testing
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	key := strings.Repeat("5e", keyLength)
-	c, err := Load("", []string{"ABACA_MASTER_KEY='" + key + "'"}, nil)
+	c, err := Load("", []string{"ABACA_MASTER_KEY=" + key}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +146,15 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 	if _, err := Load("", []string{"ABACA_MASTER_KEY={" + key}, nil); err == nil || strings.Contains(err.Error(), key) {
 		t.Errorf("a malformed variable is reported as %v", err)
+	}
+}
+
+func TestSecretsInTheEnvironmentAreTakenAsTheyStand(t *testing.T) {
+	for _, password := range []string{"12345678", "{[", "'quoted'", "a: b # c", "yes", ""} {
+		c, err := Load("", []string{"ABACA_AUTH_KEYSTONE_PASSWORD=" + password}, nil)
+		if err != nil || string(c.Auth.Keystone.Password) != password {
+			t.Errorf("%q: %v", password, err)
+		}
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
 
 	"abaca/internal/auth"
 	"abaca/internal/health"
@@ -110,9 +113,36 @@ const scrapers = 16
 
 // MetricsURL is where the metrics are.
 func (s *Server) MetricsURL() string {
-	l := s.listener
 	if s.scrapes != nil {
-		l = s.scrapesListener
+		return "http://" + s.scrapesListener.Addr().String() + metricsPath
 	}
-	return "http://" + l.Addr().String() + metricsPath
+	return strings.TrimSuffix(s.Endpoint(), "/v2") + metricsPath
+}
+
+// longestDrain bounds a stop: work that is interrupted waits for its next worker all the while.
+const longestDrain = 5 * time.Minute
+
+func (c *Config) checkMetrics() error {
+	if c.Drain < 0 || c.Drain > longestDrain {
+		return fmt.Errorf("drain: %v is not from 0 to %v", c.Drain, longestDrain)
+	}
+	if c.Metrics.Listen == "" {
+		return nil
+	}
+	if _, err := hostOf(c.Metrics.Listen); err != nil {
+		return fmt.Errorf("metrics.listen: %w", err)
+	}
+	return nil
+}
+
+// hostOf takes the host from an address to listen on.
+func hostOf(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%q is not host:port", address)
+	}
+	return host, nil
 }

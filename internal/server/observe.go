@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"abaca"
@@ -45,6 +46,18 @@ func (s *Server) openObserver(ctx context.Context, now func() time.Time) (*obser
 
 // farewell is how long the last traces may take to be sent.
 const farewell = 5 * time.Second
+
+// lookup returns what looks variables up; the last of several entries for one wins.
+func lookup(environ []string) func(name string) string {
+	return func(name string) (value string) {
+		for _, entry := range environ {
+			if v, ok := strings.CutPrefix(entry, name+"="); ok {
+				value = v
+			}
+		}
+		return value
+	}
+}
 
 // request is an api.Watcher.
 func (o *observer) request(ctx context.Context, r *http.Request) (context.Context, func(api.Answered)) {

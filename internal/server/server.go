@@ -30,6 +30,7 @@ import (
 const (
 	databaseName   = "abaca.db"
 	repositoryName = "repository"
+	connections    = "connections" // what the engine needs on this host of repositories that are in a bucket
 	lockName       = "lock"
 )
 
@@ -41,6 +42,7 @@ type Server struct {
 	config   Config
 	log      *slog.Logger
 	listener net.Listener
+	secure   bool // speaks TLS
 	http     *http.Server
 	health   *health.Handler
 	policy   *auth.PolicyFile
@@ -95,7 +97,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		o(&p)
 	}
 	if p.auth == nil {
-		if p.auth, err = c.authenticator(log, p.now); err != nil {
+		if p.auth, err = c.authenticator(ctx, log, p.now); err != nil {
 			return nil, err
 		}
 	}
@@ -174,9 +176,17 @@ func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Aud
 	}
 	s.listener = keepDoor(listener, p.bounds.Connections)
 	s.closers = append(s.closers, func() error { return closeListener(s.listener) })
+	secure, err := c.tls(s.log)
+	if err != nil {
+		return err
+	}
+	s.secure = secure != nil
+	if !s.secure && c.Auth.Strategy != "none" && !c.onLoopback() {
+		s.log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
+	}
 	var handler http.Handler = api.New(api.Config{
-		DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, Log: s.log,
-		Audit: audit, Watch: watch.request, Health: s.health, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
+		DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
+		Log: s.log, Audit: audit, Watch: watch.request, Health: s.health, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 	})
 	scrape := watch.metrics.Handler(s.log)
 	if c.Metrics.Listen != "" {
@@ -188,6 +198,7 @@ func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Aud
 	}
 	s.http = &http.Server{
 		Handler:           handler,
+		TLSConfig:         secure,
 		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
 		MaxHeaderBytes: p.bounds.HeaderBytes,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -196,8 +207,12 @@ func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Aud
 }
 
 func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error) {
+	root, bucket, err := c.place()
+	if err != nil {
+		return nil, err
+	}
 	e, err := engine.New(engine.Config{
-		Root: filepath.Join(c.DataDir, repositoryName), MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		Root: root, Bucket: bucket, MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
@@ -274,7 +289,13 @@ func (c *Config) limits() map[abaca.Resource]int {
 const grace = 20 * time.Second
 
 // Endpoint is the URL that clients are given.
-func (s *Server) Endpoint() string { return "http://" + s.listener.Addr().String() + "/v2" }
+func (s *Server) Endpoint() string {
+	scheme := "http://"
+	if s.secure {
+		scheme = "https://"
+	}
+	return scheme + s.listener.Addr().String() + "/v2"
+}
 
 // Serve answers requests and does the work until ctx ends; then it stops both in good order. /healthcheck says so for as long as the
 // configuration has it before the rest stops answering.
@@ -285,9 +306,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.policy.Follow(ctx)
 		return nil
 	})
-	serve := func(h *http.Server, l net.Listener) {
+	serve := func(h *http.Server, run func() error) {
 		g.Go(func() error {
-			if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := run(); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil
@@ -301,9 +322,14 @@ func (s *Server) Serve(ctx context.Context) error {
 			return h.Shutdown(stop)
 		})
 	}
-	serve(s.http, s.listener)
+	serve(s.http, func() error {
+		if s.secure {
+			return s.http.ServeTLS(s.listener, "", "")
+		}
+		return s.http.Serve(s.listener)
+	})
 	if s.scrapes != nil {
-		serve(s.scrapes, s.scrapesListener)
+		serve(s.scrapes, func() error { return s.scrapes.Serve(s.scrapesListener) })
 	}
 	return g.Wait()
 }

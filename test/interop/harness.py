@@ -40,10 +40,10 @@ def until(what, probe, seconds=60):
 class Server:
     """An abaca that serves a new data directory on a free port of the loopback address."""
 
-    def __init__(self, program, directory, strategy="none"):
+    def __init__(self, program, directory, **settings):
         self.program = program
         self.data = directory / "data"
-        self.environment = os.environ | {"ABACA_AUTH_STRATEGY": strategy}
+        self.environment = os.environ | {f"ABACA_{name.upper()}": value for name, value in settings.items()}
         self.log = directory / "log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -124,9 +124,8 @@ class Client:
     """The openstack command, a process for each as its users have; it is imported once and forked, since it takes longer to load
     than to answer."""
 
-    def __init__(self, endpoint, token=None):
-        self.login = ["--os-auth-type", "admin_token", "--os-token", token] if token else ["--os-auth-type", "none"]
-        self.endpoint = endpoint
+    def __init__(self, *login):
+        self.login = login
         # Nothing of the surroundings may choose another cloud.
         for name in [name for name in os.environ if name.startswith(("OS_", "ABACA_"))]:
             del os.environ[name]
@@ -135,7 +134,7 @@ class Client:
     def run(self, *words):
         self.calls += 1
         print("openstack share", *words, flush=True)
-        return openstack([*self.login, "--os-endpoint", self.endpoint, "share", *words], 400)
+        return openstack([*self.login, "share", *words], 400)
 
     def do(self, *words):
         """Runs a command that must succeed, and returns what it printed."""
@@ -163,6 +162,16 @@ class Client:
                 raise AssertionError(f"{name} is in {status}")
             return status == wanted
         until(f"{name} is {wanted}", look, 120)
+
+
+def anybody(endpoint):
+    """Who asks a server directly, without saying who that is."""
+    return Client("--os-auth-type", "none", "--os-endpoint", endpoint)
+
+
+def bearer(endpoint, token):
+    """Who asks a server directly, with a token."""
+    return Client("--os-auth-type", "admin_token", "--os-token", token, "--os-endpoint", endpoint)
 
 
 def picture(root):

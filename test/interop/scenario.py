@@ -3,15 +3,18 @@
 Each step builds on the ones before it. Whatever differs from what is wanted ends the run with exit code 1.
 """
 
+import json
 import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 
-from harness import Client, Server, compare, expect, openstack, picture, until
+from harness import Client, Server, anybody, bearer, compare, expect, openstack, picture, until
+from identity import Keystone
 
 MISSING = "00000000-0000-4000-8000-000000000000"
 
@@ -271,7 +274,7 @@ def delete_share(client, root):
 
 def play(program, directory):
     with Server(program, directory) as server:
-        client = Client(server.endpoint)
+        client = anybody(server.endpoint)
         share = create_share(client)
         root = directory_of(client, "papers")
         fill(root)
@@ -293,9 +296,9 @@ def play(program, directory):
 def play_users(program, directory):
     """Local users: each in their project, and for as long as they have a token."""
     directory.mkdir()
-    with Server(program, directory, "local") as server:
+    with Server(program, directory, auth_strategy="local") as server:
         def client(name, project, role):
-            return Client(server.endpoint, server.user("add", name, "--project", project, "--role", role))
+            return bearer(server.endpoint, server.user("add", name, "--project", project, "--role", role))
         ann, bob, rita = client("ann", "p1", "member"), client("bob", "p2", "member"), client("rita", "p1", "reader")
         ann.do("create", "NFS", "1", "--name", "papers", "--wait")
         root = directory_of(ann, "papers")
@@ -312,8 +315,42 @@ def play_users(program, directory):
         expect("a reader's backup", "HTTP 403" in rita.refused("backup", "create", "papers"), True)
         server.user("remove", "ann")
         expect("a removed user", "HTTP 401" in ann.refused("backup", "list"), True)
-        expect("nobody", "HTTP 401" in Client(server.endpoint).refused("backup", "list"), True)
+        expect("nobody", "HTTP 401" in anybody(server.endpoint).refused("backup", "list"), True)
         return ann.calls + bob.calls + rita.calls + 1
+
+
+def play_keystone(program, directory):
+    """A cloud with a Keystone: the client finds the server in the catalog, and callers are who their tokens say."""
+    directory.mkdir()
+    with Keystone(directory / "keystone") as keystone, Server(program, directory, **keystone.settings()) as server:
+        keystone.register(server.endpoint)
+        anna, rita = Client(*keystone.login("anna", "alpha")), Client(*keystone.login("rita", "alpha"))
+        bert, admin = Client(*keystone.login("bert", "beta")), Client(*keystone.login("admin", "admin"))
+        anna.do("create", "NFS", "1", "--name", "papers", "--wait")
+        root = directory_of(anna, "papers")
+        (root / "file").write_text("as it was\n")
+        made = anna.ask("backup", "create", "papers", "--name", "first")
+        expect("what a member is not told", {"host", "topic"} & set(made), set())
+        anna.until_status(["backup"], "first", "available")
+        (root / "file").unlink()
+        anna.do("backup", "restore", "first", "--wait")
+        expect("the restored file", (root / "file").read_text(), "as it was\n")
+        expect("what a reader sees", [b["Name"] for b in rita.ask("backup", "list")], ["first"])
+        ours = subprocess.run([program, "backup", "list", "-o", "json"], env=os.environ | keystone.environment("rita", "alpha"),
+                              capture_output=True, text=True, check=True, timeout=60)
+        expect("what our own client shows a reader", [b["name"] for b in json.loads(ours.stdout)], ["first"])
+        for words in (["create", "papers"], ["restore", "first"], ["delete", "first"], ["set", "first", "--name", "mine"]):
+            expect(f"a reader's {words[0]}", "HTTP 403" in rita.refused("backup", *words), True)
+        expect("what another project has", bert.ask("backup", "list"), [])
+        for word in ("show", "restore", "delete"):
+            expect("another project's backup", "No sharebackup" in bert.refused("backup", word, made["id"]), True)
+        expect("an administrator's view", admin.ask("backup", "show", "first")["topic"], "manila-data")
+        expect("the system's administrator", "HTTP 403" in Client(*keystone.system_login("admin")).refused("backup", "list"), True)
+        anna.refused("backup", "set", "first", "--status", "error")
+        admin.do("backup", "set", "first", "--status", "error")
+        anna.do("backup", "delete", "first", "--wait")
+        anna.do("delete", "papers", "--wait")
+        return sum(client.calls for client in (anna, rita, bert, admin)) + 1
 
 
 def main(program):
@@ -322,7 +359,8 @@ def main(program):
     release = openstack(["--version"], 60).stdout.split()[-1]
     with tempfile.TemporaryDirectory(prefix="abaca-interop-") as directory:
         program, directory = os.path.abspath(program), pathlib.Path(directory)
-        calls = play_users(program, directory / "users") + play(program, directory)
+        calls = (play_keystone(program, directory / "cloud") + play_users(program, directory / "users")
+                 + play(program, directory))
     print(f"openstack {release}: all of {calls} commands did as they should, in {time.monotonic() - started:.0f} s")
 
 
