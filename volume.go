@@ -32,6 +32,9 @@ func (v *Volume) Close() error {
 type Progress struct {
 	FilesFound, BytesFound int64
 	FilesDone, BytesDone   int64
+	// What a save has read so far, files once for each time they were opened, which what equals the parent is not; and the bytes that
+	// it has added to the repository.
+	FilesRead, BytesRead, Stored int64
 }
 
 // entryCost is what one file weighs in a percentage beside its bytes: opening one costs about as much as reading this many.

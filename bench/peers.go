@@ -26,7 +26,7 @@ func (p peers) program(ctx context.Context, name, pkg string, tags ...string) (s
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	p.log.Info("building", "program", name)
+	p.log.InfoContext(ctx, "building", "program", name)
 	args := append([]string{"build", "-C", filepath.Join("bench", "peers", name), "-o", path}, tags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	if out, err := cmd.CombinedOutput(); err != nil {

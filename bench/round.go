@@ -49,7 +49,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := os.Mkdir(b.tree(), 0o755); err != nil {
 		return err
 	}
-	b.log.Info("generating")
+	b.log.InfoContext(ctx, "generating")
 	_, made, err := once(ctx, request{Op: "generate", Tree: b.tree(), Set: b.set.name, Scale: b.scale, Seed: 1})
 	if err != nil {
 		return err

@@ -45,8 +45,10 @@ type Config struct {
 	// would say it.
 	ProxyHeaders bool
 
-	Log   *slog.Logger
-	Audit func(abaca.Audit) // called after each call that may change something; nil for no audit
+	Log    *slog.Logger
+	Audit  func(abaca.Audit) // called after each call that may change something; nil for no audit
+	Watch  Watcher           // nil for none
+	Health http.Handler      // answers /healthcheck
 
 	Requests int           // how many of callers with credentials are answered at a time; 0 for any number
 	Patience time.Duration // how long the answering of one may take; 0 for as long as it takes
@@ -76,15 +78,17 @@ const (
 )
 
 // ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions {
 		return // 200 without a body, as upstream's outermost layer answers
 	}
 	if r.URL.Path == "/healthcheck" {
-		s.health(w, r)
+		s.Health.ServeHTTP(rw, r)
 		return
 	}
 	id := "req-" + uuid.NewString()
+	w, r, answered := s.watch(rw, r, id)
+	defer answered()
 	w.Header().Set("x-openstack-request-id", id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if len(r.URL.EscapedPath())+len(r.URL.RawQuery) > maxURL {
@@ -93,6 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch p := r.URL.Path; {
 	case strings.Trim(p, "/") == "":
+		w.told.Route = "/"
 		s.serveVersions(w, r)
 	case p == "/v2" || strings.HasPrefix(p, "/v2/"):
 		s.serveV2(w, r, id)
@@ -104,8 +109,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // projectID is what upstream takes for a project in a URL.
 var projectID = regexp.MustCompile(`^[0-9a-f-]+$`)
 
-func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+func (s *Server) serveV2(w *watched, r *http.Request, id string) {
+	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		plain(w, http.StatusRequestEntityTooLarge, "The request's body is too large.")
 		return
@@ -121,10 +126,11 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	// What is told to somebody with credentials is for nobody else, and is old when it arrives.
 	w.Header().Set("Cache-Control", "no-store")
-	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}}
+	q := &request{Request: r, Server: s, id: id, prefix: "/v2", raw: body, done: func() {}, told: &w.told}
 	if q.caller, err = s.Auth.Authenticate(r); err != nil {
 		// Discovery tells nothing that the unauthenticated version list does not.
 		if r.URL.Path == "/v2/" && r.Method == http.MethodGet {
+			w.told.Route = "/v2/"
 			q.reply(w, s.showVersions)
 			return
 		}
@@ -136,10 +142,11 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	defer q.done()
-	q.caller.Request = id
+	q.caller.Request, w.told.Caller = id, q.caller
 	q.policy = s.Policy.Current()
 	q.caller.Admin = q.may(auth.Administrator)
 	if r.URL.Path == "/v2" {
+		w.told.Route = "/v2"
 		w.Header().Set("Location", s.baseURL(r)+"/v2/")
 		plain(w, http.StatusFound, "")
 		return
@@ -149,6 +156,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, id string) {
 			unrouted(w, r)
 			return
 		}
+		w.told.Route = "/v2/"
 		q.reply(w, s.showVersions)
 		return
 	}

@@ -42,7 +42,7 @@ func (q *request) fault(w http.ResponseWriter, err error) int {
 		detail["message"] = e.Message
 	}
 	if form.status >= http.StatusInternalServerError && q.Context().Err() == nil {
-		q.Log.Error("answering a request", "request_id", q.id, "method", q.Method, "path", q.URL.Path, "error", err)
+		q.Log.ErrorContext(q.Context(), "answering a request", "method", q.Method, "path", q.URL.Path, "error", err)
 	}
 	switch form.status {
 	case http.StatusRequestEntityTooLarge:

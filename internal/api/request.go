@@ -31,6 +31,7 @@ type request struct {
 	values       url.Values // of the query, once they are asked for
 	done         func()     // gives up the request's place among those that are answered at a time
 	audit        abaca.Audit
+	told         *Answered // what is noted of the answer for who watches
 	version      microversion
 	experimental bool
 	pathValue    func(wildcard string) string

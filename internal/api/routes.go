@@ -101,6 +101,7 @@ type routes []route
 func (rs routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.Context().Value(requestKey{}).(*request)
 	q.pathValue = r.PathValue
+	q.told.Route = "/v2" + rs[0].path
 	if rs[0].method == http.MethodGet {
 		q.reply(w, rs.serve)
 		return

@@ -57,20 +57,3 @@ func (s *Server) serveVersions(w http.ResponseWriter, r *http.Request) {
 func (s *Server) showVersions(q *request) (int, any, error) {
 	return http.StatusOK, s.versions(q.Request), nil
 }
-
-// health answers load balancers in the shapes of OpenStack's healthcheck middleware.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	status, reason := http.StatusOK, "OK"
-	if err := s.DB.Ping(r.Context()); err != nil {
-		s.Log.Error("healthcheck", "error", err)
-		status, reason = http.StatusServiceUnavailable, "DATABASE UNREACHABLE"
-	}
-	switch {
-	case r.Method == http.MethodHead && status == http.StatusOK:
-		w.WriteHeader(http.StatusNoContent)
-	case strings.Contains(r.Header.Get("Accept"), "application/json"):
-		writeJSON(w, status, object{"detailed": false, "reasons": []string{reason}})
-	default:
-		plain(w, status, reason)
-	}
-}

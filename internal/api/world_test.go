@@ -17,6 +17,7 @@ import (
 	"abaca/internal/auth"
 	"abaca/internal/backend"
 	"abaca/internal/db"
+	"abaca/internal/health"
 	"abaca/internal/manager"
 	"abaca/internal/test/postgres"
 )
@@ -113,7 +114,8 @@ func (w *world) serve(callers api.Authenticator) {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	config := api.Config{
-		DB: d, Auth: callers, Policy: w.policy, ExportHost: "127.0.0.1", Log: quiet,
+		Health: health.New([]health.Part{{Reason: "DATABASE", Check: d.Ping}}, func(*http.Request) bool { return false }, quiet),
+		DB:     d, Auth: callers, Policy: w.policy, ExportHost: "127.0.0.1", Log: quiet,
 		Manager: manager.New(manager.Config{
 			DB: d, Backends: map[string]manager.Backend{"local": files}, DefaultBackend: "local", DefaultType: "default",
 			Protocols: []string{"NFS", "CIFS"}, DataProtocols: []string{"NFS"}, Zone: "nova", Limits: abaca.DefaultLimits,

@@ -32,7 +32,7 @@ var ids = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // Authenticate returns the caller that the token names. Without a token the answer is Manila's: 204 and a token to use.
 func (n None) Authenticate(r *http.Request) (abaca.Caller, error) {
-	if !n.AnyName && !isAddress(r.Host) {
+	if !n.AnyName && !IsAddress(r.Host) {
 		return abaca.Caller{}, Unauthorized("Without authentication the server answers to localhost and to addresses, not to other names.")
 	}
 	token := r.Header.Get("X-Auth-Token")
@@ -59,7 +59,9 @@ func (n None) Authenticate(r *http.Request) (abaca.Caller, error) {
 	return abaca.Caller{User: user, Project: abaca.ProjectID(project), Roles: withImplied("admin")}, nil
 }
 
-func isAddress(hostport string) bool {
+// IsAddress reports whether a request's Host is localhost or an IP address, with or without a port: a name that nobody can have made
+// point here.
+func IsAddress(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h

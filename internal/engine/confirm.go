@@ -32,7 +32,7 @@ func (e *Engine) confirm(ctx context.Context, r *repository, w *writer, id strin
 		}
 		return err
 	}
-	r.log.Error("the storage lost packs that it had acknowledged", "packs", lost)
+	r.log.ErrorContext(ctx, "the storage lost packs that it had acknowledged", "packs", lost)
 	return errors.Join(fmt.Errorf("%d packs: %w", len(lost), errForgetful), r.distrust(ctx, lost), r.deleteSnapshots(ctx, id))
 }
 

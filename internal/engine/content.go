@@ -16,6 +16,7 @@ const readSize = 1 << 20
 // content stores what an open file, about which an entry tells, holds and returns its object and how many bytes that were. Holes are found and not
 // read. Small files are one content; larger ones are cut into chunks, which are stored side by side.
 func (s *saver) content(ctx context.Context, fd int, st *posix.Stat, about *entry) (object.ID, int64, error) {
+	s.progress.opened.Add(1)
 	if st.Size == 0 {
 		return s.empty, 0, nil
 	}
@@ -49,6 +50,7 @@ func (s *saver) smallContent(ctx context.Context, fd int, size int64) (object.ID
 	if err != nil {
 		return object.EmptyID, 0, err
 	}
+	s.progress.took.Add(int64(n))
 	id, err := s.w.put(ctx, "", buf[:n])
 	return id, int64(n), err
 }
@@ -102,6 +104,7 @@ func (f *fileReader) data(from, to int64) error {
 			}
 			b, at = b[:len(b)+m], at+int64(m)
 			f.progress(int64(m))
+			f.s.progress.took.Add(int64(m))
 			n = cut.cut(b)
 		}
 		if n == 0 {

@@ -35,7 +35,7 @@ func (r *repository) quarantine(ctx context.Context, id blob.ID) error {
 	if err := r.storage.DeleteBlob(ctx, id); err != nil {
 		return fmt.Errorf("removing the damaged %v: %w", id, err)
 	}
-	r.log.Warn("a damaged blob was moved into quarantine", "blob", id)
+	r.log.WarnContext(ctx, "a damaged blob was moved into quarantine", "blob", id)
 	return nil
 }
 
@@ -156,7 +156,7 @@ func (e *Engine) mendFormat(ctx context.Context, r *repository, password string)
 			return nil, false, fmt.Errorf("putting back %v: %w", id, err)
 		}
 	}
-	r.log.Warn("the repository's format was damaged or missing and was put back from its copy", "error", why)
+	r.log.WarnContext(ctx, "the repository's format was damaged or missing and was put back from its copy", "error", why)
 	return f, true, nil
 }
 
@@ -236,7 +236,7 @@ func (e *Engine) guardManifests(ctx context.Context, r *repository) error {
 	if err != nil || len(lost) == 0 {
 		return err
 	}
-	r.log.Error("manifests are missing of which there are copies; their index may be lost", "copies", lost)
+	r.log.ErrorContext(ctx, "manifests are missing of which there are copies; their index may be lost", "copies", lost)
 	if _, err := e.mendOpen(ctx, r); err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ func (r *repository) lostManifests(ctx context.Context) (lost []string, err erro
 func (r *repository) guardPacks(ctx context.Context, x *indexReader) error {
 	entries, err := recoverIndex(ctx, r.kopia, x, false)
 	if err == nil && entries > 0 {
-		r.log.Warn("packs that the index did not name were added to it", "entries", entries)
+		r.log.WarnContext(ctx, "packs that the index did not name were added to it", "entries", entries)
 		_, err = recoverIndex(ctx, r.kopia, x, true)
 	}
 	return err

@@ -289,7 +289,7 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 	}
 	hiding := hidingStorage{r.storage, map[blob.ID]bool{}}
 	for _, m := range damaged {
-		r.log.Error("an index blob is damaged", "blob", m.BlobID, "bytes", m.Length)
+		r.log.ErrorContext(ctx, "an index blob is damaged", "blob", m.BlobID, "bytes", m.Length)
 		hiding.hidden[m.BlobID] = true
 	}
 	began := time.Now()
@@ -303,7 +303,7 @@ func (e *Engine) mendIndex(ctx context.Context, r *repository, password string, 
 		}
 	}
 	if entries > 0 || len(damaged) > 0 {
-		r.log.Warn("the index was recovered from the packs", "entries", entries, "damaged_blobs", len(damaged), "took", time.Since(began))
+		r.log.WarnContext(ctx, "the index was recovered from the packs", "entries", entries, "damaged_blobs", len(damaged), "took", time.Since(began))
 	}
 	return entries > 0 || len(damaged) > 0, nil
 }

@@ -127,7 +127,7 @@ func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
 	if err != nil {
 		return fmt.Errorf("putting back manifests: %w", err)
 	}
-	r.log.Warn("damaged manifests were put back from their copies", "contents", len(damaged), "snapshots", back, "complete", complete)
+	r.log.WarnContext(ctx, "damaged manifests were put back from their copies", "contents", len(damaged), "snapshots", back, "complete", complete)
 	if !complete {
 		const text = "Manifests of backups were damaged, and not all had copies. What they refer to is kept until this file is removed.\n"
 		if err := r.annex.put(ctx, lostManifests, []byte(text)); err != nil {
@@ -146,7 +146,7 @@ func (r *repository) damagedManifests(ctx context.Context) (damaged []content.ID
 			if end := ending(ctx, err); end != nil {
 				return end
 			}
-			r.log.Error("manifests are damaged", "content", i.ContentID, "pack", i.PackBlobID, "error", err)
+			r.log.ErrorContext(ctx, "manifests are damaged", "content", i.ContentID, "pack", i.PackBlobID, "error", err)
 			damaged = append(damaged, i.ContentID)
 		}
 		return nil
@@ -165,7 +165,7 @@ func (e *Engine) putBack(ctx context.Context, r *repository) (n int, complete bo
 		for _, name := range copies {
 			m, err := e.readCopy(ctx, r, name)
 			if err != nil {
-				r.log.Error("the copy of a manifest cannot be used", "name", name, "error", err)
+				r.log.ErrorContext(ctx, "the copy of a manifest cannot be used", "name", name, "error", err)
 				complete = false
 				continue
 			}

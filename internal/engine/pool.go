@@ -138,7 +138,7 @@ func (p *pool) shut(ctx context.Context, project abaca.ProjectID, s *slot) error
 	}
 	err := s.repo.close(ctx)
 	if err != nil {
-		p.log.Error("closing a repository", "project_id", project, "error", err)
+		p.log.ErrorContext(ctx, "closing a repository", "project_id", project, "error", err)
 	}
 	return err
 }

@@ -19,6 +19,9 @@ type meter struct {
 	filesFound, bytesFound atomic.Int64
 	filesDone, bytesDone   atomic.Int64
 	bytesRead              atomic.Int64 // of files that are not done yet, or were read again
+
+	opened, took atomic.Int64  // files that a save has opened, and bytes that it has read from them
+	stored       *atomic.Int64 // bytes that it has written; nil where nothing is saved
 }
 
 func (m *meter) find(files, bytes int64) {
@@ -40,6 +43,10 @@ func (m *meter) now() abaca.Progress {
 	p := abaca.Progress{FilesDone: m.filesDone.Load(), BytesDone: m.bytesDone.Load() + m.bytesRead.Load()}
 	p.FilesFound, p.BytesFound = m.filesFound.Load(), m.bytesFound.Load()
 	p.FilesDone, p.BytesDone = min(p.FilesDone, p.FilesFound), min(p.BytesDone, p.BytesFound)
+	p.FilesRead, p.BytesRead = m.opened.Load(), m.took.Load()
+	if m.stored != nil {
+		p.Stored = m.stored.Load()
+	}
 	return p
 }
 

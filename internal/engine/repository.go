@@ -336,7 +336,7 @@ func (e *Engine) connect(ctx context.Context, r *repository, password string) er
 		return err
 	}
 	if err := r.copyFormat(ctx); err != nil {
-		r.log.Error("the repository's format has no copy", "error", err)
+		r.log.ErrorContext(ctx, "the repository's format has no copy", "error", err)
 	}
 	return nil
 }
@@ -350,7 +350,9 @@ func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, passw
 		TimeNowFunc:          e.config.Now,
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { r.log.Error("repository failed", "error", err) },
+		OnFatalError: func(err error) { // whoever uses it then
+			r.log.ErrorContext(context.Background(), "repository failed", "error", err)
+		},
 	})
 	if err != nil {
 		end()

@@ -64,7 +64,7 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 	result, err := r.restore(ctx, int(vol.Root.Fd()), m.RootEntry.ObjectID, progress)
 	if errors.Is(err, abaca.ErrPermanent) { // something is missing or damaged, and perhaps that is only the index
 		if mended, merr := e.mendOpen(ctx, r); merr != nil {
-			r.log.Error("the index cannot be mended", "error", merr)
+			r.log.ErrorContext(ctx, "the index cannot be mended", "error", merr)
 		} else if mended {
 			result, err = r.restore(ctx, int(vol.Root.Fd()), m.RootEntry.ObjectID, progress)
 		}
@@ -93,7 +93,7 @@ func (e *Engine) find(ctx context.Context, r *repository, ref abaca.Ref) (*snaps
 // restore runs a restore, and a second time when the share was full and removing what will not stay has made room.
 func (r *repository) restore(ctx context.Context, fd int, root object.ID, progress *meter) (abaca.Report, error) {
 	attempt := func(clearing bool, progress *meter) (*restorer, error) {
-		t := newRestorer(newSource(r.kopia), readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
+		t := newRestorer(ctx, newSource(r.kopia), readers(r.kopia), contentHashes(r.kopia.FormatManager()), r.log)
 		t.clearing, t.meter = clearing, progress
 		return t, t.run(ctx, fd, root)
 	}
@@ -139,11 +139,11 @@ type restorer struct {
 	seeds      [2]maphash.Seed
 }
 
-// newRestorer prepares a restore from src.
-func newRestorer(src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
+// newRestorer prepares a restore from src, which ends before ctx does.
+func newRestorer(ctx context.Context, src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, halted: func() error { return nil }, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
+		source: src, contents: contents, hash: hash, halted: func() error { return nil }, tally: tally{ctx: ctx, log: log}, meter: new(meter), begun: map[*job]struct{}{},
 		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		uid:        uint32(unix.Geteuid()),

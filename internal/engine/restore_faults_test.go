@@ -164,7 +164,7 @@ func TestARestoreThatDiedAnywhereIsCompletedByTheNext(t *testing.T) {
 		must(t, err)
 		var left atomic.Int64
 		left.Store(after)
-		re := newRestorer(r, func() contentReader { return failingReader{readers(r)(), &left} }, contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
+		re := newRestorer(t.Context(), r, func() contentReader { return failingReader{readers(r)(), &left} }, contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
 		err = re.run(context.Background(), int(dir.Fd()), id)
 		dir.Close()
 		if errors.Is(err, unix.ENOSPC) {
@@ -242,7 +242,7 @@ func TestAFewDescriptorsAreEnoughForAnyDepth(t *testing.T) {
 	dir, err := os.Open(target)
 	must(t, err)
 	defer dir.Close()
-	re := newRestorer(r, readers(r), contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
+	re := newRestorer(t.Context(), r, readers(r), contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
 	re.dirs.limit = 2
 	must(t, re.run(context.Background(), int(dir.Fd()), id))
 	mustEqual(t, source, target)

@@ -132,7 +132,7 @@ func (f *repairedFile) restoreWith(t *testing.T, after int64, failure error) err
 	var left atomic.Int64
 	left.Store(after)
 	contents := func() contentReader { return brokenReader{readers(f.r)(), &left, failure} }
-	re := newRestorer(f.r, contents, contentHashes(f.r.FormatManager()), slog.New(slog.DiscardHandler))
+	re := newRestorer(t.Context(), f.r, contents, contentHashes(f.r.FormatManager()), slog.New(slog.DiscardHandler))
 	return re.run(context.Background(), int(dir.Fd()), f.id)
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,8 +19,9 @@ const maxDetail = 50
 
 // A tally counts what a restore does, from several goroutines.
 type tally struct {
-	log    *slog.Logger // hears of every entry that fails, which makes the list in the log complete
-	stored atomic.Int64 // bytes written
+	ctx    context.Context // the restore's, for the log
+	log    *slog.Logger    // hears of every entry that fails, which makes the list in the log complete
+	stored atomic.Int64    // bytes written
 
 	mu         sync.Mutex
 	changed    int64 // entries that were saved while they changed
@@ -87,7 +89,7 @@ func (t *tally) fail(path string, err error) {
 	if t.first == nil {
 		t.first = fmt.Errorf("restore %q: %w", path, err)
 	}
-	t.log.Warn("an entry could not be restored", "path", path, "error", err)
+	t.log.WarnContext(t.ctx, "an entry could not be restored", "path", path, "error", err)
 	if errors.Is(err, errDamaged) {
 		t.damaged = true
 		t.line(path, errDamaged.Error()) // where exactly in the repository is nothing for a tenant

@@ -24,7 +24,7 @@ func restoreInto(t testing.TB, r repo.DirectRepository, id object.ID, all totals
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	re := newRestorer(r, readers(r), contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
+	re := newRestorer(t.Context(), r, readers(r), contentHashes(r.FormatManager()), slog.New(slog.DiscardHandler))
 	re.meter.find(all.entries(), all.bytes)
 	err = re.run(context.Background(), int(dir.Fd()), id)
 	if p := re.meter.now(); err == nil && (re.meter.filesDone.Load() != p.FilesFound || re.meter.bytesDone.Load() != p.BytesFound) {

@@ -55,7 +55,7 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 	}
 	result, err := e.save(ctx, r, turn, req, vol, report, true)
 	if errors.Is(err, errPrevious) {
-		r.log.Warn("saving without the previous snapshot", "id", req.ID, "error", err)
+		r.log.WarnContext(ctx, "saving without the previous snapshot", "id", req.ID, "error", err)
 		result, err = e.save(ctx, r, turn, req, vol, report, false)
 	}
 	if err != nil {
@@ -185,6 +185,7 @@ func newSaver(ctx context.Context, w *writer, vol *abaca.Volume, kernelNow func(
 		readers: make(chan struct{}, max(workers, runtime.GOMAXPROCS(0))),
 		buffers: make(chan *[maxChunk]byte, chunkBuffers),
 	}
+	s.progress.stored = &w.stored
 	for range chunkBuffers {
 		s.buffers <- nil // made when first used
 	}

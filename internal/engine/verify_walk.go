@@ -91,7 +91,7 @@ func (w *treeWalk) dir(ctx context.Context, at *place, e *entry) (sound bool, er
 			return false, end
 		}
 		reached.dirs++ // the directory itself, which entries() does not count
-		w.blame(at.path(), err, 1+max(0, e.totals.entries()-reached.entries()))
+		w.blame(ctx, at.path(), err, 1+max(0, e.totals.entries()-reached.entries()))
 		return false, nil
 	}
 	w.count(at.entry())
@@ -171,7 +171,7 @@ func (w *treeWalk) batch(ctx context.Context, at *place, decoder *dirDecoder, re
 		} else if end := ending(ctx, err); end != nil {
 			return false, false, end
 		} else {
-			w.blame((&place{at, e.name}).path(), err, 1)
+			w.blame(ctx, (&place{at, e.name}).path(), err, 1)
 			sound = false
 		}
 	}
@@ -214,13 +214,13 @@ func (w *treeWalk) count(entries int64) {
 }
 
 // blame notes damage that takes so many entries with it.
-func (w *treeWalk) blame(path string, err error, entries int64) {
+func (w *treeWalk) blame(ctx context.Context, path string, err error, entries int64) {
 	w.tree.suspect = true
 	if !w.name {
 		return
 	}
 	if w.tree.damaged.add(path, entries) {
-		w.repository.log.Error("a backup is damaged", "id", w.tree.ref, "path", path, "entries", entries, "error", err)
+		w.repository.log.ErrorContext(ctx, "a backup is damaged", "id", w.tree.ref, "path", path, "entries", entries, "error", err)
 	}
 }
 

@@ -17,7 +17,7 @@ func (m *Manager) keepHouse(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := m.keepHouseOnce(ctx); err != nil && ctx.Err() == nil {
-			m.Log.Error("keeping house", "error", err)
+			m.Log.ErrorContext(ctx, "keeping house", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -45,12 +45,25 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.maintain(ctx, projects)
+	return m.measure(ctx, projects)
+}
+
+// maintain goes through the repositories of these projects; what goes wrong in one keeps none of the others from their turn.
+func (m *Manager) maintain(ctx context.Context, projects []abaca.ProjectID) {
+	ctx, ended := m.watch(abaca.LogWith(ctx, "operation", abaca.WorkMaintain), abaca.WorkMaintain)
+	outcome := abaca.OutcomeDone
 	for _, p := range projects {
+		ctx := abaca.LogWith(ctx, "project_id", p)
 		if err := m.Engine.Maintain(ctx, p); err != nil && ctx.Err() == nil {
-			m.Log.Error("maintaining a repository", "project_id", p, "error", err)
+			m.Log.ErrorContext(ctx, "maintaining a repository", "error", err)
+			outcome = abaca.OutcomeFailed
 		}
 	}
-	return nil
+	if ctx.Err() != nil {
+		outcome = abaca.OutcomeInterrupted
+	}
+	ended(outcome)
 }
 
 // sweep removes the back ends' snapshots whose backup nobody makes any more. They are named after what is saved from them. A back end that

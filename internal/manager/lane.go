@@ -21,9 +21,12 @@ type lane struct {
 	*Manager
 	ops        []abaca.Operation
 	n          int
-	perProject int // of the n; 0 for any number
-	wake       <-chan struct{}
+	perProject int           // of the n; 0 for any number
+	wake       chan struct{} // holds a token where it is to look for work at once
 	ended      chan struct{} // a job has; holds one
+
+	looked atomic.Int64 // when it has last been told of work or that there is none, in nanoseconds of the system's clock; 0 for never
+	full   atomic.Bool  // whether all its slots are taken, so that it does not look
 
 	mu    sync.Mutex
 	tasks map[*task]struct{}
@@ -45,8 +48,8 @@ func (t *task) report(p abaca.Progress, now time.Time) {
 	}
 }
 
-func (m *Manager) newLane(ops []abaca.Operation, n, perProject int, wake <-chan struct{}) *lane {
-	return &lane{Manager: m, ops: ops, n: n, perProject: perProject, wake: wake, ended: make(chan struct{}, 1), tasks: map[*task]struct{}{}}
+func (m *Manager) newLane(ops []abaca.Operation, n, perProject int) *lane {
+	return &lane{Manager: m, ops: ops, n: n, perProject: perProject, wake: make(chan struct{}, 1), ended: make(chan struct{}, 1), tasks: map[*task]struct{}{}}
 }
 
 // run works until ctx ends, and then gives what is under way m.Grace to stop.
@@ -74,20 +77,24 @@ func (l *lane) claim(ctx context.Context) bool {
 	worker := db.Worker{Name: l.Host, PerProject: l.perProject, Unreachable: l.silentBackends()}
 	job, ok, err := l.DB.Claim(ctx, l.ops, worker, now, now.Add(l.Lease))
 	if err != nil && ctx.Err() == nil {
-		l.Log.Error("looking for work", "error", err)
+		l.Log.ErrorContext(ctx, "looking for work", "error", err)
+	}
+	if err == nil {
+		l.looked.Store(time.Now().UnixNano())
 	}
 	if !ok {
 		return false
 	}
-	t := &task{job: job, log: l.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt,
-		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User)}
+	about := []any{"operation", job.Operation.Name, string(job.Operation.Kind) + "_id", job.ID, "attempt", job.Attempt,
+		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User}
+	t := &task{job: job, log: l.Log.With(about...)}
 	t.moved.Store(now.UnixMicro())
 	l.mu.Lock()
 	l.tasks[t] = struct{}{}
 	l.mu.Unlock()
 	go func() {
 		defer l.end(t)
-		l.Manager.run(ctx, t)
+		l.Manager.run(abaca.LogWith(ctx, about...), t)
 	}()
 	return true
 }
@@ -103,9 +110,10 @@ func (l *lane) end(t *task) {
 }
 
 // hasSlot reports whether another job may be taken up. It notes which jobs are silent.
-func (l *lane) hasSlot() bool {
+func (l *lane) hasSlot() (has bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer func() { l.full.Store(!has) }()
 	silent := 0
 	for t := range l.tasks {
 		still := l.now().Sub(time.UnixMicro(t.moved.Load())).Truncate(time.Second)

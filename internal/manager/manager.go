@@ -5,6 +5,7 @@ package manager
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,6 +42,8 @@ type Engine interface {
 	Shred(ctx context.Context, project abaca.ProjectID) error
 	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
 	Maintain(ctx context.Context, project abaca.ProjectID) error
+	// Stored returns the bytes that a project's repository takes in its storage; 0 where there is none.
+	Stored(ctx context.Context, project abaca.ProjectID) (int64, error)
 }
 
 // A Backend reaches the files of shares. Paths are relative to the back end's own and name a share's root directory.
@@ -75,7 +78,7 @@ type Prober interface {
 	Answers() bool
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject and Audit.
+// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject, Audit and Watch.
 type Config struct {
 	DB             *db.DB
 	Engine         Engine
@@ -103,6 +106,7 @@ type Config struct {
 
 	Log   *slog.Logger
 	Audit func(abaca.Audit) // called at the end of each operation; nil for no audit
+	Watch Watcher           // nil for none
 	Now   func() time.Time
 	Step  func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
 }
@@ -111,12 +115,23 @@ type Config struct {
 type Manager struct {
 	Config
 	Started time.Time
-	wakes   []chan struct{} // one for each lane
+	lanes   [2]*lane
+	stored  atomic.Pointer[stored] // nil until it was measured
 }
 
 // New makes a Manager; Run makes it work.
 func New(c Config) *Manager {
-	return &Manager{Config: c, Started: c.Now(), wakes: []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
+	m := &Manager{Config: c, Started: c.Now()}
+	var heavy, light []abaca.Operation
+	for _, op := range abaca.Operations {
+		if op.Heavy {
+			heavy = append(heavy, op)
+		} else {
+			light = append(light, op)
+		}
+	}
+	m.lanes = [2]*lane{m.newLane(heavy, c.Heavy, c.HeavyPerProject), m.newLane(light, c.Light, 0)}
+	return m
 }
 
 // now is the time to the microsecond, which is what the database keeps.
@@ -134,9 +149,9 @@ func (m *Manager) step(ctx context.Context, name string) error {
 
 // wake tells the workers of this process to look for work now rather than within the second.
 func (m *Manager) wake() {
-	for _, w := range m.wakes {
+	for _, l := range m.lanes {
 		select {
-		case w <- struct{}{}:
+		case l.wake <- struct{}{}:
 		default: // it is awake already
 		}
 	}

@@ -82,7 +82,7 @@ func (m *Manager) TellRefused(ctx context.Context, caller abaca.Caller, id abaca
 		return tx.KeepMessages(ctx, msg.Project, msg.Detail, refusalsKept)
 	})
 	if err != nil {
-		m.Log.Error("telling of a refused target", "request_id", caller.Request, "project_id", caller.Project, "error", err)
+		m.Log.ErrorContext(ctx, "telling of a refused target", "request_id", caller.Request, "project_id", caller.Project, "error", err)
 	}
 }
 

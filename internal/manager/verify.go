@@ -150,7 +150,7 @@ func (m *Manager) keepVerifying(ctx context.Context) {
 		now := m.now()
 		round, ok, err := m.DB.ClaimRound(ctx, m.Host, now, now.Add(m.Lease))
 		if err != nil && ctx.Err() == nil {
-			m.Log.Error("looking for a verification that is due", "error", err)
+			m.Log.ErrorContext(ctx, "looking for a verification that is due", "error", err)
 		}
 		if ok {
 			m.runRound(ctx, round)
@@ -166,7 +166,9 @@ func (m *Manager) keepVerifying(ctx context.Context) {
 
 // runRound reads one slice, or gives it up to be read later.
 func (m *Manager) runRound(ctx context.Context, round db.Round) {
-	log := m.Log.With("project_id", round.Project, "attempt", round.Attempt)
+	ctx, ended := m.watch(abaca.LogWith(ctx, "operation", abaca.WorkVerify, "project_id", round.Project, "attempt", round.Attempt), abaca.WorkVerify)
+	outcome := abaca.OutcomeDone
+	defer func() { ended(outcome) }()
 	err := errors.New("the worker died each time")
 	if round.Tries <= m.Tries {
 		err = m.readSlice(ctx, round)
@@ -175,21 +177,23 @@ func (m *Manager) runRound(ctx context.Context, round db.Round) {
 	case err == nil:
 		return
 	case errors.Is(err, db.ErrLeaseLost):
-		log.Warn("the verification is no longer ours", "error", err)
+		outcome = abaca.OutcomeLeaseLost
+		m.Log.WarnContext(ctx, "the verification is no longer ours", "error", err)
 		return
 	}
 	rest := time.Duration(0)
+	outcome = abaca.OutcomeInterrupted
 	if ctx.Err() == nil {
-		rest = restUnread
+		outcome, rest = abaca.OutcomeRetried, restUnread
 		if abaca.FaultOf(err) == abaca.Unavailable {
-			rest = m.Lease
+			outcome, rest = abaca.OutcomeInterrupted, m.Lease
 		}
-		log.Error("saved data could not be verified; it will be tried again", "error", err, "in", rest)
+		m.Log.ErrorContext(ctx, "saved data could not be verified; it will be tried again", "error", err, "in", rest)
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
 	defer cancel()
 	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, m.now().Add(rest)) }); err != nil {
-		log.Error("giving up a verification; it goes on when its lease has passed", "error", err)
+		m.Log.ErrorContext(ctx, "giving up a verification; it goes on when its lease has passed", "error", err)
 	}
 }
 
@@ -230,14 +234,14 @@ func (m *Manager) readSlice(ctx context.Context, round db.Round) error {
 	if err != nil {
 		return err
 	}
-	m.logDamage(done)
+	m.logDamage(ctx, done)
 	return m.step(ctx, "verify: recorded")
 }
 
-func (m *Manager) logDamage(done []abaca.Verified) {
+func (m *Manager) logDamage(ctx context.Context, done []abaca.Verified) {
 	for _, v := range done {
 		if v.Damaged > 0 {
-			m.Log.Error("saved data is damaged", strings.TrimPrefix(string(v.Kind), "share_")+"_id", v.ID, "share_id", v.Share, "project_id", v.Project,
+			m.Log.ErrorContext(ctx, "saved data is damaged", strings.TrimPrefix(string(v.Kind), "share_")+"_id", v.ID, "share_id", v.Share, "project_id", v.Project,
 				"files", v.Damaged, "detail", v.Detail)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,22 +53,15 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	if n > 0 {
-		m.Log.Info("taking up interrupted work", "operations", n)
-	}
-	var heavy, light []abaca.Operation
-	for _, op := range abaca.Operations {
-		if op.Heavy {
-			heavy = append(heavy, op)
-		} else {
-			light = append(light, op)
-		}
+		m.Log.InfoContext(ctx, "taking up interrupted work", "operations", n)
 	}
 	lanes, ctx := errgroup.WithContext(ctx)
 	lanes.Go(func() error {
-		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.Warn("the database has gone away", "error", err) })
+		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.WarnContext(ctx, "the database has gone away", "error", err) })
 	})
-	lanes.Go(func() error { m.newLane(heavy, m.Heavy, m.HeavyPerProject, m.wakes[0]).run(ctx); return nil })
-	lanes.Go(func() error { m.newLane(light, m.Light, 0, m.wakes[1]).run(ctx); return nil })
+	for _, l := range m.lanes {
+		lanes.Go(func() error { l.run(ctx); return nil })
+	}
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
 	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
 	return lanes.Wait()
@@ -77,7 +69,10 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // run does one job to its end, whichever that is.
 func (m *Manager) run(ctx context.Context, t *task) {
-	job, log := t.job, t.log
+	job := t.job
+	ctx, ended := m.watch(ctx, job.Operation.Name)
+	outcome := abaca.OutcomeInterrupted // also where its end cannot be written
+	defer func() { ended(outcome) }()
 	began := m.now()
 	w := m.workOf(job)
 	err := errors.New("the worker died each time")
@@ -88,22 +83,26 @@ func (m *Manager) run(ctx context.Context, t *task) {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
 	defer cancel()
 	if errors.Is(err, db.ErrLeaseLost) {
-		log.Warn("the work is no longer ours", "error", err)
+		outcome = abaca.OutcomeLeaseLost
+		m.Log.WarnContext(ctx, "the work is no longer ours", "error", err)
 		return
 	}
-	var outcome string
+	var written string
 	werr := m.endAfterOutage(after, func() (werr error) {
-		outcome, werr = m.end(after, log, job, w, err, ctx.Err() != nil)
+		written, werr = m.end(after, job, w, err, ctx.Err() != nil)
 		return werr
 	})
+	if errors.Is(werr, db.ErrLeaseLost) {
+		outcome = abaca.OutcomeLeaseLost
+	}
 	if werr != nil {
-		log.Error("writing the end of the work; it will be done again", "error", werr)
+		m.Log.ErrorContext(ctx, "writing the end of the work; it will be done again", "error", werr)
 		return
 	}
-	if outcome != "" {
+	if outcome = written; outcome == abaca.OutcomeDone || outcome == abaca.OutcomeFailed {
 		m.auditEnd(job, outcome, began)
 	}
-	log.Debug("ended", "took", m.now().Sub(began), "error", err)
+	m.Log.DebugContext(ctx, "ended", "took", m.now().Sub(began), "error", err)
 	m.wake()
 }
 
@@ -212,8 +211,8 @@ func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 }
 
-// end writes how a job ended: done, to be tried again, or failed. The outcome is empty where it is not over.
-func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
+// end writes how a job ended: done, to be tried again, or failed.
+func (m *Manager) end(ctx context.Context, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
 	now := m.now()
 	if err == nil {
 		return abaca.OutcomeDone, m.DB.Transact(ctx, func(tx *db.Tx) error {
@@ -224,19 +223,19 @@ func (m *Manager) end(ctx context.Context, log *slog.Logger, job db.Job, w work,
 		})
 	}
 	if stopping {
-		log.Info("interrupted; the work goes on when a worker takes it up")
-		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
+		m.Log.InfoContext(ctx, "interrupted; the work goes on when a worker takes it up")
+		return abaca.OutcomeInterrupted, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now, true, "interrupted") })
 	}
 	if abaca.FaultOf(err) == abaca.Unavailable {
-		log.Warn("what the work needs does not answer; it goes on when a worker takes it up", "error", err, "in", m.Backoff)
-		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(m.Backoff), true, err.Error()) })
+		m.Log.WarnContext(ctx, "what the work needs does not answer; it goes on when a worker takes it up", "error", err, "in", m.Backoff)
+		return abaca.OutcomeInterrupted, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(m.Backoff), true, err.Error()) })
 	}
 	if job.Tries < m.Tries && !errors.Is(err, abaca.ErrPermanent) {
 		pause := m.Backoff << (job.Tries - 1)
-		log.Warn("failed; it will be tried again", "error", err, "in", pause)
-		return "", m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
+		m.Log.WarnContext(ctx, "failed; it will be tried again", "error", err, "in", pause)
+		return abaca.OutcomeRetried, m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.Release(ctx, job, now.Add(pause), false, err.Error()) })
 	}
-	log.Error("failed", "error", err)
+	m.Log.ErrorContext(ctx, "failed", "error", err)
 	return abaca.OutcomeFailed, m.DB.Transact(ctx, func(tx *db.Tx) error {
 		if err := w.failed(ctx, tx, forTenant(err)); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,22 +12,9 @@ import (
 	"abaca/internal/test/torture"
 )
 
-// inBucket is the configuration of a server with its repositories in a bucket.
-func inBucket(t *testing.T) (server.Config, *s3.Server) {
-	t.Helper()
-	bucket := s3.Start(t)
-	c, err := server.Load("", []string{"AWS_ACCESS_KEY_ID=" + bucket.AccessKey, "AWS_SECRET_ACCESS_KEY=" + bucket.SecretKey}, map[string]any{
-		"data_dir": t.TempDir(), "listen": "127.0.0.1:0", "log.level": "warn", "workers.backoff": "10ms",
-		"repository": "s3://" + s3.Name + "/abaca", "s3.endpoint": "http://" + bucket.Endpoint,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, bucket
-}
-
 func TestAServerKeepsItsBackupsInABucket(t *testing.T) {
-	c, bucket := inBucket(t)
+	bucket := s3.Start(t)
+	c := inBucket(t, bucket)
 	s := serve.StartWith(t, c)
 	share := s.NewShare("docs")
 	kept := t.TempDir()
@@ -50,4 +38,37 @@ func TestAServerKeepsItsBackupsInABucket(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(bucket.Dir, "abaca/admin/secret")); err != nil {
 		t.Error(err)
 	}
+}
+
+// inBucket is the configuration of a server whose repositories are in a bucket.
+func inBucket(t *testing.T, bucket *s3.Server) server.Config {
+	t.Helper()
+	c, err := server.Load("", []string{"AWS_ACCESS_KEY_ID=" + bucket.AccessKey, "AWS_SECRET_ACCESS_KEY=" + bucket.SecretKey}, map[string]any{
+		"data_dir": t.TempDir(), "listen": "127.0.0.1:0", "log.level": "warn", "workers.backoff": "10ms",
+		"repository": "s3://" + s3.Name + "/abaca", "s3.endpoint": "http://" + bucket.Endpoint,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestAnS3ServerThatHangsMakesTheServerNotReadyAndNothingElse(t *testing.T) {
+	bucket := s3.Start(t)
+	s := serve.StartWith(t, inBucket(t, bucket))
+	becomes := func(status int, text string) {
+		t.Helper()
+		until(t, func() error {
+			if got, body := fetch(t, "GET", s.URL+"/healthcheck"); got != status || body != text {
+				return fmt.Errorf("it answers %d %s", got, body)
+			}
+			return nil
+		})
+	}
+	becomes(200, "OK")
+	bucket.Pause(t)
+	becomes(503, "REPOSITORY")
+	s.Must(200, "", "GET", "/shares", nil)
+	bucket.Resume(t)
+	becomes(200, "OK")
 }

@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 
 	"abaca"
 	"abaca/internal/db"
+	"abaca/internal/trace"
 )
 
 // A Secret prints as asterisks, so that it cannot slip into a log or an error.
@@ -100,11 +100,17 @@ type Config struct {
 		SharePerDay float64 `koanf:"share_per_day" yaml:"share_per_day"` // of each project's saved data; 0.04 is all of it in 25 days, 0 none
 	} `koanf:"verify" yaml:"verify"`
 
+	Metrics struct {
+		Listen string `koanf:"listen" yaml:"listen"` // host:port, for /metrics and /healthcheck in the clear; empty: on the API's listener, for this machine alone
+	} `koanf:"metrics" yaml:"metrics"`
+	Drain time.Duration `koanf:"drain" yaml:"drain"` // how long /healthcheck says DRAINING at the end before requests are refused
+
 	Log struct {
 		Level  string `koanf:"level" yaml:"level"`
 		Format string `koanf:"format" yaml:"format"`
 		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
+	traces bool // whether OTEL_* variables ask for traces
 
 	keepsPrevious bool // whether an operator looks after the file of previous keys
 }
@@ -134,7 +140,8 @@ func defaults() map[string]any {
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
 		"engine.dense": false, "engine.checkpoint": "5m",
 		"verify.share_per_day": 0.04,
-		"log.level":            "info", "log.format": "text", "log.audit": "",
+		"metrics.listen":       "", "drain": "0s",
+		"log.level": "info", "log.format": "text", "log.audit": "",
 	}
 }
 
@@ -193,6 +200,9 @@ func Load(path string, environ []string, settings map[string]any) (Config, error
 	}
 	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration: %s", oneLine(err))
+	}
+	if c.traces, err = trace.Wanted(lookup(environ)); err != nil {
+		return Config{}, err
 	}
 	return c, nil
 }
@@ -262,18 +272,15 @@ func (c *Config) complete() (err error) {
 	if len(c.Backends) == 0 {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
-	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkRepository(), c.checkBackends(), c.checkWorkers(),
-		c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkMetrics(), c.checkRepository(), c.checkBackends(),
+		c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
 func (c *Config) checkListen() error {
-	host, port, err := net.SplitHostPort(c.Listen)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
+	host, err := hostOf(c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %q is not host:port", c.Listen)
+		return fmt.Errorf("listen: %w", err)
 	}
 	if c.Auth.Strategy == "none" && !isLoopback(host) && !c.Auth.LetAnyoneBeAdmin {
 		return fmt.Errorf("listen: %s can be reached from other machines, and with auth.strategy none whoever reaches it is an administrator; "+

@@ -70,6 +70,10 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"quotas: {cakes: 3}", "cakes"},
 		{"quotas: {backups: -2}", "-2"},
 		{"master_key: abc", "64 hexadecimal digits"},
+		{"metrics: {listen: 9786}", "listen"},
+		{"metrics: {listen: nowhere}", "metrics.listen"},
+		{"drain: -1s", "from 0"},
+		{"drain: 1h", "from 0"},
 		{"log: {level: loud}", "loud"},
 		{"log: {format: xml}", "xml"},
 		{"database: /var/lib/abaca.db", "database: a database is named by postgres://user@host/name"},
@@ -87,6 +91,9 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		})
 	}
 	if _, err := Load("", []string{"ABACA_LISTENN=1"}, nil); err == nil || !strings.Contains(err.Error(), "ABACA_LISTENN") {
+		t.Error(err)
+	}
+	if _, err := Load("", []string{"OTEL_TRACES_EXPORTER=carrier-pigeon"}, nil); err == nil || !strings.Contains(err.Error(), "carrier-pigeon") {
 		t.Error(err)
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "missing"), nil, nil); err == nil {

@@ -17,6 +17,7 @@ import (
 	"abaca/internal/manager"
 	"abaca/internal/server"
 	"abaca/internal/test/postgres"
+	"abaca/internal/test/s3"
 	"abaca/internal/test/serve"
 )
 
@@ -97,7 +98,7 @@ func TestALostCatalogueIsMadeAgain(t *testing.T) {
 				case "PostgreSQL":
 					c.Database = server.DatabaseURL(postgres.New(t))
 				case "SQLite and a bucket":
-					c, _ = inBucket(t)
+					c = inBucket(t, s3.Start(t))
 				}
 				s, saved := withTwoProjects(t, c)
 				s.Stop()

@@ -22,6 +22,7 @@ import (
 	"abaca/internal/backend"
 	"abaca/internal/db"
 	"abaca/internal/engine"
+	"abaca/internal/health"
 	"abaca/internal/manager"
 	"abaca/internal/posix"
 )
@@ -44,8 +45,12 @@ type Server struct {
 	listener net.Listener
 	secure   bool // speaks TLS
 	http     *http.Server
+	health   *health.Handler
 	policy   *auth.PolicyFile
 	closers  []func() error // in the order of opening
+
+	scrapes         *http.Server // of the metrics' own listener; nil without one
+	scrapesListener net.Listener
 }
 
 // An Option changes a part before the server is put together; tests use them for what the outside world would do.
@@ -106,6 +111,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 			return nil, err
 		}
 	}
+	log = slog.New(abaca.LogHandler(log.Handler()))
 	s := &Server{config: c, log: log}
 	if s.policy, err = c.policy(log); err != nil {
 		return nil, err
@@ -115,6 +121,10 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	watch, err := s.openObserver(ctx, p.now)
+	if err != nil {
+		return nil, err
+	}
 	if err := posix.MakeDirs(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
@@ -151,41 +161,59 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	}
 	s.closers = append(s.closers, closer(e, log))
 	s.Manager = manager.New(manager.Config{
-		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
+		DB: s.DB, Engine: watchedEngine{e, watch}, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
 		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject,
 		Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
 		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, Silence: p.silence, Grace: p.grace,
-		VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Now: p.now, Step: p.step,
+		VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Watch: watch.work, Now: p.now, Step: p.step,
 	})
 	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
-	if err != nil {
+	s.health = health.New(s.healthParts(backends, e.Reach), isLocal, log)
+	if err := s.listen(c, p, watch, audit); err != nil {
 		return nil, err
 	}
-	s.listener = keepDoor(listener, p.bounds.Connections)
-	s.closers = append(s.closers, s.closeListener)
-	secure, err := c.tls(log)
+	return s, nil
+}
+
+// listen opens the listeners and makes what answers on them.
+func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Audit)) error {
+	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	s.listener = keepDoor(listener, p.bounds.Connections)
+	s.closers = append(s.closers, func() error { return closeListener(s.listener) })
+	secure, err := c.tls(s.log)
+	if err != nil {
+		return err
 	}
 	s.secure = secure != nil
 	if !s.secure && c.Auth.Strategy != "none" && !c.onLoopback() {
-		log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
+		s.log.Warn("tokens cross the network in the clear unless a proxy in front speaks TLS; see tls.cert_file", "listen", c.Listen)
+	}
+	var handler http.Handler = api.New(api.Config{
+		DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
+		Log: s.log, Audit: audit, Watch: watch.request, Health: s.health, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
+	})
+	scrape := watch.metrics.Handler(s.log)
+	if c.Metrics.Listen != "" {
+		if err := s.listenForScrapes(scrape, s.health, p.bounds); err != nil {
+			return err
+		}
+	} else {
+		handler = withMetrics(handler, scrape)
 	}
 	s.http = &http.Server{
-		Handler: api.New(api.Config{
-			DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
-			Log: log, Audit: audit, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
-		}),
+		Handler:           handler,
 		TLSConfig:         secure,
 		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
 		MaxHeaderBytes: p.bounds.HeaderBytes,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	return s, nil
+	return nil
 }
 
 func (c *Config) openEngine(key []byte, log *slog.Logger, now func() time.Time) (*engine.Engine, error) {
@@ -277,7 +305,8 @@ func (s *Server) Endpoint() string {
 	return scheme + s.listener.Addr().String() + "/v2"
 }
 
-// Serve answers requests and does the work until ctx ends; then it stops both in good order.
+// Serve answers requests and does the work until ctx ends; then it stops both in good order. /healthcheck says so for as long as the
+// configuration has it before the rest stops answering.
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Manager.Run(ctx) })
@@ -285,22 +314,31 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.policy.Follow(ctx)
 		return nil
 	})
-	g.Go(func() error {
-		serve := s.http.Serve
+	serve := func(h *http.Server, run func() error) {
+		g.Go(func() error {
+			if err := run(); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			s.health.Drain()
+			time.Sleep(s.config.Drain)
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping)
+			defer cancel()
+			return h.Shutdown(stop)
+		})
+	}
+	serve(s.http, func() error {
 		if s.secure {
-			serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+			return s.http.ServeTLS(s.listener, "", "")
 		}
-		if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
+		return s.http.Serve(s.listener)
 	})
-	g.Go(func() error {
-		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping)
-		defer cancel()
-		return s.http.Shutdown(stop)
-	})
+	if s.scrapes != nil {
+		serve(s.scrapes, func() error { return s.scrapes.Serve(s.scrapesListener) })
+	}
 	return g.Wait()
 }
 
@@ -314,9 +352,9 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-// closeListener closes the listener where Serve has not done it already.
-func (s *Server) closeListener() error {
-	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+// closeListener closes a listener where Serve has not done it already.
+func closeListener(l net.Listener) error {
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil

@@ -31,6 +31,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	if err := c.ownData(); err != nil {
 		return nil, err
 	}
+	log = slog.New(abaca.LogHandler(log.Handler()))
 	key, err := c.masterKey(true)
 	if err != nil {
 		return nil, err

@@ -42,11 +42,17 @@ func StartIn(t testing.TB, dir string, options ...server.Option) *Server {
 // StartWith is StartIn with a configuration that the test has changed.
 func StartWith(t testing.TB, c server.Config, options ...server.Option) *Server {
 	t.Helper()
+	return StartLogging(t, c, slog.NewTextHandler(logWriter{t}, nil), options...)
+}
+
+// StartLogging is StartWith with a handler for the server's log.
+func StartLogging(t testing.TB, c server.Config, log slog.Handler, options ...server.Option) *Server {
+	t.Helper()
 	if c.Database == "" {
 		c.Database = Database(t, c.DataDir)
 	}
 	options = append([]server.Option{server.WithSettle(0)}, options...)
-	srv, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(logWriter{t}, nil)), options...)
+	srv, err := server.Open(context.Background(), c, slog.New(log), options...)
 	if err != nil {
 		t.Fatal(err)
 	}

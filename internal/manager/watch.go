@@ -1,0 +1,68 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"abaca"
+)
+
+// A Watcher is told that a worker takes work up, one of abaca.WorkNames. It returns the context to do it in, and what is to be called
+// with how it ended, one of abaca.WorkOutcomes.
+type Watcher func(ctx context.Context, name string) (context.Context, func(outcome string))
+
+func (m *Manager) watch(ctx context.Context, name string) (context.Context, func(outcome string)) {
+	if m.Watch == nil {
+		return ctx, func(string) {}
+	}
+	return m.Watch(ctx, name)
+}
+
+// absent is how long a lane may not have looked before it counts as standing still.
+const absent = 10 * look
+
+// Working returns an error where work that is asked for would be left lying, because a lane has not got an answer from the database for
+// ten seconds although it has places free, or never yet.
+func (m *Manager) Working() error {
+	for _, l := range m.lanes {
+		if l.looked.Load() == 0 {
+			return errors.New("nobody has looked for work yet")
+		}
+		if since := time.Since(time.Unix(0, l.looked.Load())); since > absent && !l.full.Load() {
+			return errors.New("nobody has looked for work for " + since.Round(time.Second).String())
+		}
+	}
+	return nil
+}
+
+// measure finds out what the repositories of these projects take in their storage.
+func (m *Manager) measure(ctx context.Context, projects []abaca.ProjectID) error {
+	var s stored
+	for _, p := range projects {
+		n, err := m.Engine.Stored(ctx, p)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			s.repositories, s.bytes = s.repositories+1, s.bytes+n
+		}
+	}
+	m.stored.Store(&s)
+	return nil
+}
+
+type stored struct {
+	repositories int
+	bytes        int64
+}
+
+// Repositories returns how many repositories there are and the bytes they take, as of the latest round of maintenance; ok is false
+// before the first.
+func (m *Manager) Repositories() (n int, bytes int64, ok bool) {
+	s := m.stored.Load()
+	if s == nil {
+		return 0, 0, false
+	}
+	return s.repositories, s.bytes, true
+}
