@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/minio/minio-go/v7"
 
 	"abaca"
+	"abaca/internal/posix"
 )
 
 // Config says where and how an Engine keeps its repositories. Root, MasterKey and Log are needed; zero stands for the
@@ -68,10 +66,8 @@ func New(config Config) (*Engine, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if _, err := os.Stat(config.Root); errors.Is(err, fs.ErrNotExist) {
-		if err := errors.Join(os.MkdirAll(config.Root, 0o700), syncDir(filepath.Dir(config.Root))); err != nil {
-			return nil, fmt.Errorf("making the directory of repositories: %w", err)
-		}
+	if err := posix.MakeDirs(config.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("making the directory of repositories: %w", err)
 	}
 	keys, err := newKeyring(config.MasterKey)
 	if err != nil {
@@ -119,11 +115,11 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 		return err
 	}
 	defer release()
-	unlock, err := r.lockID(ctx, id) // a Save that is still ending would bring it back
+	turn, err := r.takeTurn(ctx, id) // a Save that is still ending would bring it back
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer turn.end()
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}

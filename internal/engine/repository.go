@@ -70,7 +70,7 @@ type repository struct {
 	log      *slog.Logger
 	now      func() time.Time
 	damage   damageNotes
-	saving   sync.Map // id → chan struct{}, closed when nobody saves under that id any more
+	saving   sync.Map // id → *turn
 }
 
 // hashedName begins the name of a directory which does not tell the project's id, because that is too long.

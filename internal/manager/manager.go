@@ -69,6 +69,12 @@ type Snapshotter interface {
 	Sweep(ctx context.Context, inUse func(name string) (bool, error)) error
 }
 
+// A Prober is a Backend on a file server that may stop answering.
+type Prober interface {
+	// Answers reports at once whether the back end answers, as far as is known.
+	Answers() bool
+}
+
 // A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject and Audit.
 type Config struct {
 	DB             *db.DB
@@ -89,6 +95,8 @@ type Config struct {
 	Tries           int           // how often work is tried before it fails
 	Backoff         time.Duration // the pause before the second try; it doubles from then on
 	Patience        time.Duration // how long another process under the same name may take to vanish from the database, see db.DB.TakeSeat
+	Silence         time.Duration // how long work may show no progress before its slot is lent to other work
+	Grace           time.Duration // how long work has to stop before it is left behind
 	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none

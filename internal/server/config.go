@@ -202,7 +202,7 @@ func secretKeys(prefix string, t reflect.Type) map[string]bool {
 	keys := map[string]bool{}
 	for _, f := range reflect.VisibleFields(t) {
 		switch key := prefix + f.Tag.Get("koanf"); {
-		case f.Type == reflect.TypeFor[Secret]():
+		case f.Type == reflect.TypeFor[Secret](), f.Type == reflect.TypeFor[DatabaseURL]():
 			keys[key] = true
 		case f.Type.Kind() == reflect.Struct:
 			maps.Copy(keys, secretKeys(key+".", f.Type))
@@ -213,8 +213,8 @@ func secretKeys(prefix string, t reflect.Type) map[string]bool {
 
 // textOnly refuses a secret that YAML takes for a number or more, whose value an error would show.
 func textOnly(from, to reflect.Type, value any) (any, error) {
-	if to == reflect.TypeFor[Secret]() && from.Kind() != reflect.String {
-		return Secret(""), errors.New("a secret has to be text, so it may need quotes")
+	if (to == reflect.TypeFor[Secret]() || to == reflect.TypeFor[DatabaseURL]()) && from.Kind() != reflect.String {
+		return nil, errors.New("a secret has to be text, so it may need quotes")
 	}
 	return value, nil
 }

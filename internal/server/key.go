@@ -8,6 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"abaca/internal/posix"
 )
 
 // keyLength is that of the master key, in bytes.
@@ -33,7 +37,26 @@ func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.MasterKeyFile, err)
 	}
+	if !dataExists {
+		if err := settleKey(c.MasterKeyFile); err != nil {
+			return nil, fmt.Errorf("master key: %w", err)
+		}
+	}
 	return key, nil
+}
+
+// settleKey makes a key durable that somebody else has put there, such as a start that was killed, before anything is encrypted with it. Where this
+// process may not do so, it was an operator's to do.
+func settleKey(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Sync(), f.Close())
+	if derr := posix.SyncDir(filepath.Dir(path)); !errors.Is(derr, fs.ErrPermission) && !errors.Is(derr, unix.EINVAL) && !errors.Is(derr, unix.EROFS) {
+		err = errors.Join(err, derr)
+	}
+	return err
 }
 
 // makeKey makes a key's file.
@@ -62,15 +85,7 @@ func writeKey(path string, key []byte) error {
 		err = os.Rename(draft, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = posix.SyncDir(filepath.Dir(path))
 	}
 	return err
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -35,11 +35,11 @@ func Recover(ctx context.Context, c Config, log *slog.Logger, merge bool) (done 
 	if err != nil {
 		return done, err
 	}
-	e, err := c.openEngine(key, log)
+	e, err := c.openEngine(key, log, time.Now)
 	if err != nil {
 		return done, err
 	}
-	s.closers = append(s.closers, closer(e))
+	s.closers = append(s.closers, closer(e, log))
 	return manager.New(manager.Config{
 		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, Zone: c.Zone, Log: log, Now: time.Now,

@@ -20,6 +20,7 @@ import (
 
 	"abaca"
 	"abaca/internal/engine"
+	"abaca/internal/posix"
 )
 
 // The master key is changed in steps after each of which everything can be read, with the same configuration:
@@ -225,11 +226,11 @@ func (c *Config) withEngine(_ context.Context, log *slog.Logger, do func(*engine
 		return err
 	}
 	release()
-	e, err := c.openEngine(keys[0], log)
+	e, err := c.openEngine(keys[0], log, time.Now)
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(e), closer(e)())
+	return errors.Join(do(e), closer(e, log)())
 }
 
 // ExportKey returns the master key as it is to be written down: digits in groups, with the fingerprint that tells it from others.
@@ -313,5 +314,5 @@ func removeDurably(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return posix.SyncDir(filepath.Dir(path))
 }

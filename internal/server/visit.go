@@ -39,7 +39,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 	if err != nil {
 		return nil, err
 	}
-	e, err := c.openEngine(key, log)
+	e, err := c.openEngine(key, log, time.Now)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -47,7 +47,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 		Manager: manager.New(manager.Config{DB: d, Engine: e, Lease: c.Workers.Lease, Log: log, Now: time.Now}),
 		DB:      d,
 		config:  c,
-		close:   func() error { return errors.Join(closer(e)(), d.Close()) },
+		close:   func() error { return errors.Join(closer(e, log)(), d.Close()) },
 	}, nil
 }
 
