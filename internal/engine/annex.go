@@ -201,6 +201,9 @@ func (a steadyAnnex) create(ctx context.Context, name string, content []byte) er
 		return err
 	}
 	there, rerr := a.read(ctx, name)
+	if errors.Is(rerr, fs.ErrNotExist) { // some servers refuse a write while another one is under way, which may come to nothing
+		return a.patience.run(ctx, func(ctx context.Context) error { return a.annex.create(ctx, name, content) })
+	}
 	if rerr != nil {
 		return fmt.Errorf("reading %s back: %w", name, rerr)
 	}

@@ -208,6 +208,9 @@ func (a bucketAnnex) takeLease(ctx context.Context) (tag string, err error) {
 		return tag, err
 	}
 	there, tag, err := a.get(ctx, leaseName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errExcluded // some servers refuse a write while another one is under way
+	}
 	if err != nil {
 		return "", err
 	}

@@ -109,7 +109,7 @@ func (e *Engine) mendManifests(ctx context.Context, r *repository) error {
 		return wrap("looking whether manifests are mended", err)
 	}
 	// From here to the end maintenance would collect what the lost ones refer to.
-	if err := r.annex.put(ctx, mendingManifests, nil); err != nil {
+	if err := r.annex.put(ctx, mendingManifests, []byte("Lost manifests are being put back.\n")); err != nil {
 		return fmt.Errorf("noting that manifests are mended: %w", err)
 	}
 	err = repo.DirectWriteSession(ctx, r.kopia, repo.WriteSessionOptions{Purpose: "drop manifests"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {

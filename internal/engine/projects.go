@@ -203,7 +203,7 @@ func (e *Engine) Shred(ctx context.Context, project abaca.ProjectID) (err error)
 		return fmt.Errorf("locking out maintenance of project %s: %w", project, err)
 	}
 	defer done()
-	if err := annex.put(ctx, shreddedFile, nil); err != nil {
+	if err := annex.put(ctx, shreddedFile, []byte("What lies here without a key was shredded.\n")); err != nil {
 		return markStorage(fmt.Errorf("noting that project %s is shredded: %w", project, err))
 	}
 	if err := annex.remove(ctx, secretFile); err != nil {
