@@ -20,14 +20,14 @@ func (m *Manager) watch(ctx context.Context, name string) (context.Context, func
 	return m.Watch(ctx, name)
 }
 
-// A lane is what is known from outside of a goroutine that looks for work.
-type lane struct {
+// A pulse is what is known of a lane from outside, and how it is woken.
+type pulse struct {
 	wake   chan struct{} // holds a token where it is to look at once
 	looked atomic.Int64  // when it has last been told of work or that there is none, in nanoseconds of the system's clock; 0 for never
 	full   atomic.Bool   // whether all its places are taken, so that it does not look
 }
 
-func (l *lane) look() { l.looked.Store(time.Now().UnixNano()) }
+func (p *pulse) look() { p.looked.Store(time.Now().UnixNano()) }
 
 // absent is how long a lane may not have looked before it counts as standing still.
 const absent = 10 * look
@@ -35,12 +35,12 @@ const absent = 10 * look
 // Working returns an error where work that is asked for would be left lying, because a lane has not got an answer from the database for
 // ten seconds although it has places free, or never yet.
 func (m *Manager) Working() error {
-	for i := range m.lanes {
-		l := &m.lanes[i]
-		if l.looked.Load() == 0 {
+	for i := range m.pulses {
+		p := &m.pulses[i]
+		if p.looked.Load() == 0 {
 			return errors.New("nobody has looked for work yet")
 		}
-		if since := time.Since(time.Unix(0, l.looked.Load())); since > absent && !l.full.Load() {
+		if since := time.Since(time.Unix(0, p.looked.Load())); since > absent && !p.full.Load() {
 			return errors.New("nobody has looked for work for " + since.Round(time.Second).String())
 		}
 	}
