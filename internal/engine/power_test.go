@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -19,7 +18,7 @@ import (
 // powered is an engine on a file system whose power may fail; closing it may fail then.
 func powered(t *testing.T, fs *faultfs.FS, change ...func(*Config)) *Engine {
 	t.Helper()
-	c := Config{Root: filepath.Join(fs.Dir, "repositories"), MasterKey: testKey(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	c := Config{Root: filepath.Join(fs.Dir, "repositories"), MasterKey: testKey(), Log: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&c)
 	}

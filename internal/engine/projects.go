@@ -161,7 +161,7 @@ func (e *Engine) resealCopies(ctx context.Context, r *repository) (changed bool,
 		}
 		plain, err := e.keys.unseal(sealed, sealing(r.project, name))
 		if err != nil {
-			r.log.Error("the copy of a manifest cannot be used", "name", name, "error", err)
+			r.log.ErrorContext(ctx, "the copy of a manifest cannot be used", "name", name, "error", err)
 			continue
 		}
 		if err := r.annex.put(ctx, copiesDir+"/"+name, seal(r.seal, sealVersion, plain, sealing(r.project, name))); err != nil {
@@ -299,7 +299,7 @@ func (e *Engine) keyed(ctx context.Context, r *repository) error {
 	case errors.Is(err, errNoRepository), err == nil && password != r.password:
 		return errShredded
 	case errors.Is(err, errWrongKey):
-		r.log.Error("the project's key cannot be read any more; what is open stays of use until it is closed", "error", err)
+		r.log.ErrorContext(ctx, "the project's key cannot be read any more; what is open stays of use until it is closed", "error", err)
 		return nil
 	}
 	return err

@@ -104,7 +104,7 @@ func (r *repository) record(ctx context.Context, id string) ([]byte, error) {
 	}
 	record, err := unseal(r.seal, sealVersion, sealed, recordSealing(r.project, id))
 	if err != nil {
-		r.log.Error("the record of what was saved cannot be read", "id", id, "error", err)
+		r.log.ErrorContext(ctx, "the record of what was saved cannot be read", "id", id, "error", err)
 		return nil, nil
 	}
 	return record, nil

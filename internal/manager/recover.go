@@ -126,7 +126,7 @@ func (r *recovery) settleShares(ctx context.Context) {
 			s.Status, s.Reason = abaca.Error, "its back end "+s.Backend+" is not configured"
 		} else if vol, err := b.Mount(ctx, s.Path); err == nil {
 			if err := vol.Close(); err != nil {
-				r.Log.Warn("closing a share", "share_id", id, "error", err)
+				r.Log.WarnContext(ctx, "closing a share", "share_id", id, "error", err)
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			s.Status, s.Reason = abaca.Error, err.Error()
