@@ -37,6 +37,7 @@ type files interface {
 	Mount(ctx context.Context, share string) (*abaca.Volume, error)
 	Locate(ctx context.Context, absolute string) (string, error)
 	Usage(ctx context.Context, share string) (int64, error)
+	Reach(ctx context.Context) error
 	fd() int
 	Close() error
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 )
@@ -21,4 +22,14 @@ func (d *Directory) Reach(context.Context) error {
 		return fmt.Errorf("reach back end: %s is not the directory that was opened", d.real)
 	}
 	return nil
+}
+
+// Reach is Directory.Reach, and fails at once while the back end has not been opened.
+func (p *Patient) Reach(ctx context.Context) error {
+	select {
+	case <-p.opened:
+		return p.files.Reach(ctx)
+	default:
+		return errors.New("reach back end: it has not answered since the start")
+	}
 }

@@ -82,7 +82,7 @@ func (m *Manager) sweep(ctx context.Context) {
 			return m.DB.Leased(ctx, abaca.KindSnapshot, id)
 		})
 		if err != nil && ctx.Err() == nil {
-			m.Log.Error("sweeping a back end", "backend", name, "error", err)
+			m.Log.ErrorContext(ctx, "sweeping a back end", "backend", name, "error", err)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (m *Manager) noteAll(ctx context.Context) error {
 			}
 			for _, u := range some {
 				if err := m.note(ctx, u); err != nil && ctx.Err() == nil {
-					m.Log.Error("noting what was saved", string(kind)+"_id", u.ID, "error", err)
+					m.Log.ErrorContext(ctx, "noting what was saved", string(kind)+"_id", u.ID, "error", err)
 				}
 				after = u.ID
 			}
