@@ -99,7 +99,7 @@ func (f *fleet) join(host, endpoint string) *member {
 		"host": host, "data_dir": m.data(), "database": f.database, "master_key_file": f.keyFile(),
 		"repository": "s3://" + s3.Name + "/abaca", "s3": map[string]any{"endpoint": endpoint},
 		"backends": []any{map[string]any{"name": "files", "driver": "directory", "path": f.files()}},
-		"workers":  map[string]any{"lease": "5s", "trees": 3}, "quotas": unlimited, "log": map[string]any{"level": "warn"},
+		"workers":  map[string]any{"lease": "5s", "trees": 3}, "quotas": unlimited, "log": map[string]any{"level": "info"},
 	})
 	must(f.t, err)
 	must(f.t, os.WriteFile(m.config, text, 0o600))
@@ -107,7 +107,7 @@ func (f *fleet) join(host, endpoint string) *member {
 	f.t.Cleanup(func() {
 		m.kill()
 		if log, err := os.ReadFile(m.log()); err == nil && f.t.Failed() {
-			f.t.Logf("the end of what %s said:\n%s", host, log[max(0, len(log)-4000):])
+			f.t.Logf("the end of what %s said:\n%s", host, log[max(0, len(log)-1<<16):])
 		}
 	})
 	return m

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"abaca/internal/test/torture"
 )
 
 // slower is how much longer the last page may take than the first before that is a violation; both take some milliseconds, and the
@@ -96,17 +94,13 @@ func damageByHand(t *testing.T, f *fleet) {
 	for _, m := range f.workers { // none of which has anything of it in memory
 		m.crash(0)
 	}
-	golden := h.kept[h.any()]
-	h.backUp() // of the same files, read anew
+	h.backUp() // which reads anew what was damaged
 	if well, said = f.verify(); !well {
 		t.Errorf("after the next backup: %s", said)
 	}
 	for id := range h.kept {
 		h.spoil()
 		h.restore(id)
-	}
-	if differences, err := torture.Compare(golden, h.files()); err != nil || len(differences) > 0 {
-		t.Errorf("%v %q", err, differences)
 	}
 	other.check()
 	f.settled([]string{"damaged", "sound"})

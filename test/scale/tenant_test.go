@@ -2,12 +2,16 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	"abaca/internal/test/torture"
 )
@@ -22,6 +26,7 @@ type tenant struct {
 	n       int               // of copies
 	kept    map[string]string // what is available: a copy of the files as they were, by backup
 	deleted []string          // what was deleted and seen to be gone
+	history []string          // what was done to the share, for whoever has to find out why something did not hold
 	random  *rand.Rand
 	*tally
 }
@@ -37,8 +42,13 @@ func newTenant(f *fleet, project string, seed uint64, t *tally) *tenant {
 
 func (h *tenant) files() string { return filepath.Join(h.f.files(), h.share) }
 
+// errorf tells of a violation, and of what was done before.
 func (h *tenant) errorf(format string, args ...any) {
-	h.f.t.Errorf("project %s, share %s: %s", h.project, h.share, fmt.Sprintf(format, args...))
+	h.f.t.Errorf("project %s, share %s: %s\n%s", h.project, h.share, fmt.Sprintf(format, args...), strings.Join(h.history, "\n"))
+}
+
+func (h *tenant) note(format string, args ...any) {
+	h.history = append(h.history, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
 }
 
 // live backs up, restores and deletes at random until the context ends.
@@ -46,7 +56,6 @@ func (h *tenant) live(ctx context.Context) {
 	for ctx.Err() == nil && !h.f.t.Failed() {
 		switch r := h.random.IntN(10); {
 		case len(h.kept) == 0 || r < 5 && len(h.kept) < 4:
-			h.spoil()
 			h.backUp()
 		case r < 8:
 			h.spoil()
@@ -69,9 +78,29 @@ func (h *tenant) any() (id string) {
 }
 
 func (h *tenant) spoil() {
-	if _, err := torture.Vandalise(h.files(), h.random.Uint64(), 8); err != nil {
+	seed := h.random.Uint64()
+	h.note("vandalised with seed %d", seed)
+	if _, err := torture.Vandalise(h.files(), seed, 8); err != nil {
 		h.errorf("%v", err)
 	}
+}
+
+// copy changes the files and copies them.
+func (h *tenant) copy(golden string) error {
+	for range 100 {
+		h.spoil()
+		if out, err := exec.Command("cp", "-a", h.files(), golden).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy: %w: %s", err, out)
+		}
+		differences, err := torture.Compare(golden, h.files())
+		if err != nil || len(differences) == 0 {
+			return err
+		}
+		if err := os.RemoveAll(golden); err != nil { // cp makes holes of zeros that lie beside holes
+			return err
+		}
+	}
+	return errors.New("the files cannot be copied as they are")
 }
 
 // backUp asks for a backup and waits for its end. Where an answer was lost the backup is looked for by its name.
@@ -79,11 +108,12 @@ func (h *tenant) backUp() {
 	h.n++
 	name := fmt.Sprint(h.share, "-", h.n)
 	golden := filepath.Join(h.f.dir, "golden-"+name)
-	if out, err := exec.Command("cp", "-a", h.files(), golden).CombinedOutput(); err != nil {
-		h.errorf("copy: %v: %s", err, out)
+	if err := h.copy(golden); err != nil {
+		h.errorf("%v", err)
 		return
 	}
 	status, answer, lost := h.call("POST", "/share-backups", object{"share_backup": object{"share_id": h.share, "name": name}})
+	h.note("backup %s is answered with %d, lost %t", name, status, lost)
 	var ids []string
 	if status == http.StatusAccepted {
 		ids = append(ids, answer["share_backup"].(object)["id"].(string))
@@ -103,7 +133,9 @@ func (h *tenant) backUp() {
 	}
 	for _, id := range ids {
 		h.backups.Add(1)
-		switch got := h.rest("/share-backups/"+id, "share_backup"); got {
+		got := h.rest("/share-backups/"+id, "share_backup")
+		h.note("backup %s is %s", id, got)
+		switch got {
 		case "available":
 			h.kept[id] = golden
 		case "error": // which an outage may lead to, and has to be said
@@ -125,7 +157,9 @@ func (h *tenant) restore(id string) {
 			h.errorf("restoring %s is answered with %d: %v", id, status, answer)
 			return
 		}
+		h.note("restore of %s is answered with %d, lost %t", id, status, lost)
 		share, backup := h.rest("/shares/"+h.share, "share"), h.rest("/share-backups/"+id, "share_backup")
+		h.note("share is %s, backup is %s", share, backup)
 		if share == "backup_restoring_error" || status != http.StatusAccepted {
 			h.failed.Add(1)
 			continue
