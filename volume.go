@@ -1,6 +1,9 @@
 package abaca
 
-import "os"
+import (
+	"os"
+	"time"
+)
 
 // A Volume is the files of a share, opened for one operation by a back end and closed by whoever asked for it.
 type Volume struct {
@@ -74,4 +77,15 @@ type Verification struct {
 	Bytes   int64  // bytes of content, uncompressed, that were read back and equal their hashes; what trees share counts for the first
 	Damaged int64  // entries that cannot be restored as they were saved
 	Detail  string // the first hundred damaged paths with reasons, one a line; empty when nothing is damaged
+}
+
+// A Found is something saved, as it is found in a repository without the catalogue.
+type Found struct {
+	ID           string // that it was saved under
+	Ref          Ref
+	Project      ProjectID
+	Share        ShareID
+	Began, Ended time.Time
+	Files, Bytes int64  // as in its Report
+	Record       []byte // what was noted of it; nil for nothing
 }

@@ -38,7 +38,7 @@ func OpenDirectory(path string) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open back end: %w", err)
 	}
-	if err := os.MkdirAll(given, 0o755); err != nil { //nolint:gosec // G301: those who use shares must reach them
+	if err := posix.MakeDirs(given, 0o755); err != nil {
 		return nil, fmt.Errorf("open back end: %w", err)
 	}
 	real, err := filepath.EvalSymlinks(given)
@@ -73,8 +73,8 @@ func (d *Directory) Create(_ context.Context, share string) error {
 	if err != nil {
 		return fmt.Errorf("make share directory: %w", err)
 	}
-	// The umask has had its say in Mkdir; the entry must be durable before the share is called available.
-	err = errors.Join(posix.Chmod(fd, 0o777), posix.Close(fd), d.root.Sync())
+	// The umask has had its say in Mkdir; the mode and the entry must be durable before the share is called available.
+	err = errors.Join(posix.Chmod(fd, 0o777), unix.Fsync(fd), posix.Close(fd), d.root.Sync())
 	if err != nil {
 		return fmt.Errorf("make share directory: %w", err)
 	}

@@ -111,7 +111,8 @@ func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup, asked abaca.Call
 
 // UpdateBackup writes the name and description of b, and when.
 func (tx *Tx) UpdateBackup(ctx context.Context, b abaca.Backup) error {
-	_, err := tx.exec(ctx, `UPDATE share_backups SET display_name = $2, display_description = $3, updated_at = $4 WHERE id = $1`,
+	_, err := tx.exec(ctx, `UPDATE share_backups SET display_name = $2, display_description = $3, updated_at = $4, changes = changes + 1
+		WHERE id = $1`,
 		b.ID, b.Name, b.Description, micros(b.UpdatedAt))
 	if err != nil {
 		return fmt.Errorf("update share backup: %w", err)

@@ -15,6 +15,14 @@ import (
 type Worker struct {
 	Name       string
 	PerProject int // how many of the operations it is asked for it does for one project at a time; 0 for any number
+
+	Unreachable []string // back ends whose shares it takes no work on
+}
+
+// shareOf is where the row of an operation's subject names the share whose files the work is about; the operations that it lacks touch none.
+var shareOf = map[string]string{
+	abaca.CreateBackup.Name: "share_id", abaca.RestoreBackup.Name: "target_share_id", abaca.CreateSnapshot.Name: "share_id",
+	abaca.CreateShare.Name: "id", abaca.ManageShare.Name: "id", abaca.DeleteShare.Name: "id",
 }
 
 // claims is how often work that another worker took meanwhile is looked for anew before the next look has to do.
@@ -89,15 +97,27 @@ func nextQuery(ops []abaca.Operation, w Worker, now time.Time) (query string, ar
 		return "$" + strconv.Itoa(len(args))
 	}
 	at, owner, most := arg(micros(now)), arg(w.Name), arg(w.PerProject)
+	unreachable := ""
+	if len(w.Unreachable) > 0 {
+		var names []string
+		for _, b := range w.Unreachable {
+			names = append(names, arg(b))
+		}
+		unreachable = " NOT IN (SELECT id FROM shares WHERE backend IN (" + strings.Join(names, ", ") + "))"
+	}
 	var projects, waiting, running []string
 	for i, op := range ops {
+		reachable := ""
+		if column, touches := shareOf[op.Name]; touches && unreachable != "" {
+			reachable = " AND " + column + unreachable
+		}
 		n, table, status := strconv.Itoa(i), tableOf[op.Kind], arg(string(op.Subject.During))
 		leased := `FROM ` + table + ` WHERE status = ` + status + ` AND lease_until IS NOT NULL`
 		projects = append(projects, `p`+n+` (project) AS (
 			SELECT min(project_id) `+leased+` UNION ALL
 			SELECT (SELECT min(project_id) `+leased+` AND project_id > p`+n+`.project) FROM p`+n+` WHERE p`+n+`.project IS NOT NULL)`)
 		waiting = append(waiting, `SELECT `+n+` AS op, p`+n+`.project AS project, j.id AS id, j.lease_until AS since FROM p`+n+` JOIN `+table+` j
-			ON j.id = (SELECT id `+leased+` AND project_id = p`+n+`.project AND lease_until <= `+at+` ORDER BY lease_until, id LIMIT 1)`)
+			ON j.id = (SELECT id `+leased+` AND project_id = p`+n+`.project AND lease_until <= `+at+reachable+` ORDER BY lease_until, id LIMIT 1)`)
 		running = append(running, `SELECT project_id AS project, lease_owner AS owner FROM `+table+`
 			WHERE lease_owner IS NOT NULL AND status = `+status)
 	}

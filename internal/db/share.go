@@ -144,6 +144,11 @@ func (tx *Tx) UpdateShare(ctx context.Context, s abaca.Share) error {
 	if err != nil {
 		return fmt.Errorf("update share: %w", err)
 	}
+	for _, kind := range savedKinds { // their records tell of the share too
+		if _, err := tx.exec(ctx, `UPDATE `+tableOf[kind]+` SET changes = changes + 1 WHERE share_id = $1`, s.ID); err != nil {
+			return fmt.Errorf("update what was saved of a share: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -169,13 +169,10 @@ func syncDir(path string) error {
 	return d.Sync()
 }
 
-// makeDir makes a directory below an existing one, durably; one that is there already is no error.
+// makeDir makes a directory below an existing one, durably; one that is there already is no error, and may have been made by a process
+// that was killed before it could say so.
 func makeDir(path string) error {
-	err := os.Mkdir(path, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/minio/minio-go/v7"
 
 	"abaca"
+	"abaca/internal/posix"
 )
 
 // Config says where and how an Engine keeps its repositories. Root, MasterKey and Log are needed; zero stands for the
@@ -23,7 +21,12 @@ type Config struct {
 	Bucket    *Bucket // where all repositories are instead; nil: in Root
 	MasterKey []byte  // 32 bytes that wrap every project's password; without them nothing can be read
 	Log       *slog.Logger
-	Now       func() time.Time // time.Now; ages and schedules follow it, file systems' own times do not
+
+	// HoldKeys reads the master keys again, of which the first wraps and all unwrap, and keeps them from being changed until they are
+	// released. It is called before anything is wrapped and where MasterKey does not unwrap; nil: MasterKey never changes.
+	HoldKeys func() (keys [][]byte, release func(), err error)
+
+	Now func() time.Time // time.Now; ages and schedules follow it, file systems' own times do not
 
 	Dense      bool          // compress with zstd instead of s2: a smaller repository for about twice the processor time
 	Open       int           // how many repositories stay open, which costs memory but saves 0.2 s each time; default 16
@@ -41,7 +44,7 @@ type Config struct {
 // processes that share a Root.
 type Engine struct {
 	config Config
-	keys   keyring
+	keys   *keyring
 	pool   *pool
 	client *minio.Client // of the bucket
 	leases leases        // of others, in the bucket
@@ -57,24 +60,20 @@ const masterKeyLength = 32
 
 // New makes an Engine. It fails if the master key has the wrong length or Root cannot be made.
 func New(config Config) (*Engine, error) {
-	if len(config.MasterKey) != masterKeyLength {
-		return nil, fmt.Errorf("the master key has %d bytes instead of %d", len(config.MasterKey), masterKeyLength)
-	}
 	config.Open = defaultTo(config.Open, 16)
 	config.Idle = defaultTo(config.Idle, 10*time.Minute)
 	config.Checkpoint = defaultTo(config.Checkpoint, 5*time.Minute)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if _, err := os.Stat(config.Root); errors.Is(err, fs.ErrNotExist) {
-		if err := errors.Join(os.MkdirAll(config.Root, 0o700), syncDir(filepath.Dir(config.Root))); err != nil {
-			return nil, fmt.Errorf("making the directory of repositories: %w", err)
-		}
+	if err := posix.MakeDirs(config.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("making the directory of repositories: %w", err)
 	}
 	keys, err := newKeyring(config.MasterKey)
 	if err != nil {
 		return nil, err
 	}
+	keys.hold = config.HoldKeys
 	registerWithKopia()
 	e := &Engine{config: config, keys: keys, kernelNow: time.Now, leases: leases{seen: map[string]seenLease{}}}
 	if config.Bucket != nil {
@@ -108,7 +107,7 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) (err error) {
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, project, mustExist)
+	r, release, err := e.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil
 	}
@@ -116,16 +115,22 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 		return err
 	}
 	defer release()
-	unlock, err := r.lockID(ctx, id) // a Save that is still ending would bring it back
+	turn, err := r.takeTurn(ctx, id) // a Save that is still ending would bring it back
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer turn.end()
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}
 	if err := r.dropCopy(ctx, id); err != nil {
 		return err
 	}
-	return r.deleteSnapshots(ctx, id)
+	if err := r.deleteSnapshots(ctx, id); err != nil {
+		return err
+	}
+	if err := r.dropCopy(ctx, id); err != nil { // who seals copies anew may have brought it back
+		return err
+	}
+	return wrap("removing the record", r.annex.remove(ctx, recordName(id)))
 }

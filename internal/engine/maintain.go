@@ -24,7 +24,7 @@ import (
 func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err error) {
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, project, mustExist)
+	r, release, err := e.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // Kopia keeps many manifests in one content, and reads none of them when one content is damaged. So each finished
-// snapshot's manifest has a copy beside the repository, sealed with the master key since it tells of a tenant's files:
+// snapshot's manifest has a copy beside the repository, sealed since it tells of a tenant's files:
 //
 //	<project>/snapshots/<id>     the manifest
 //	<project>/manifests.mending  is there while lost manifests are put back, so that a crash does not end that
@@ -49,7 +49,7 @@ func (e *Engine) copyManifest(ctx context.Context, r *repository, m *snapshot.Ma
 		raw, err = json.Marshal(m)
 	}
 	if err == nil {
-		err = r.annex.put(ctx, name, e.keys.seal(raw, sealing(r.project, path.Base(name))))
+		err = r.annex.put(ctx, name, seal(r.seal, sealVersion, raw, sealing(r.project, path.Base(name))))
 	}
 	return wrap("keeping a copy of the manifest", err)
 }
@@ -191,7 +191,10 @@ func (e *Engine) readCopy(ctx context.Context, r *repository, name string) (*sna
 	if err != nil {
 		return nil, err
 	}
-	raw, err := e.keys.unseal(sealed, sealing(r.project, name))
+	raw, err := unseal(r.seal, sealVersion, sealed, sealing(r.project, name))
+	if err != nil { // before, copies were sealed with the master key
+		raw, err = e.keys.unseal(sealed, sealing(r.project, name))
+	}
 	if err != nil {
 		return nil, err
 	}

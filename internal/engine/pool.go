@@ -33,6 +33,7 @@ type slot struct {
 	repo  *repository   // nil while closed; guarded by the gate
 	users int           // guarded by pool.mu, as the rest
 	used  time.Time     // when the last user left
+	gone  bool          // whether it was discarded, and is closed when the last user leaves
 }
 
 var errClosing = errors.New("the engine is being closed")
@@ -88,8 +89,12 @@ func (p *pool) release(ctx context.Context, project abaca.ProjectID, s *slot) {
 	s.users--
 	s.used = time.Now()
 	over := len(p.slots) > p.limit
+	last := s.gone && s.users == 0
 	p.signal()
 	p.mu.Unlock()
+	if last {
+		_ = p.shut(context.WithoutCancel(ctx), project, s) // it has logged its error
+	}
 	if over {
 		_ = p.closeUnused(context.WithoutCancel(ctx), func(*slot) bool { return true }, p.limit) // it has logged its error
 	}
@@ -122,12 +127,36 @@ func (p *pool) closeUnused(ctx context.Context, may func(*slot) bool, keep int) 
 		delete(p.slots, project) // whoever comes now opens it anew, which Kopia's multi-writer format allows
 		p.signal()
 		p.mu.Unlock()
-		if victim.repo != nil {
-			if err := victim.repo.close(ctx); err != nil {
-				p.log.Error("closing a repository", "project_id", project, "error", err)
-				errs = errors.Join(errs, err)
-			}
-		}
+		errs = errors.Join(errs, p.shut(ctx, project, victim))
+	}
+}
+
+// shut closes a slot's repository, which nobody uses or can find any more.
+func (p *pool) shut(ctx context.Context, project abaca.ProjectID, s *slot) error {
+	if s.repo == nil {
+		return nil
+	}
+	err := s.repo.close(ctx)
+	if err != nil {
+		p.log.Error("closing a repository", "project_id", project, "error", err)
+	}
+	return err
+}
+
+// discard has whoever comes next open a project's repository anew. Where r is not nil, that is done only if r is what is open.
+func (p *pool) discard(ctx context.Context, project abaca.ProjectID, r *repository) {
+	p.mu.Lock()
+	s := p.slots[project]
+	if s == nil || s.gone || r != nil && s.repo != r {
+		p.mu.Unlock()
+		return
+	}
+	delete(p.slots, project)
+	s.gone = true
+	idle := s.users == 0
+	p.mu.Unlock()
+	if idle {
+		_ = p.shut(context.WithoutCancel(ctx), project, s) // it has logged its error
 	}
 }
 

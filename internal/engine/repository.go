@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -24,8 +25,10 @@ import (
 // Every project has a place of its own, a directory below Root or what begins with its name in a bucket:
 //
 //	<project>/secret           the repository's password, wrapped with the master key
+//	<project>/project          the project's id, where the directory's name does not tell it
 //	<project>/repository/      Kopia's blobs; in a directory in the layout of its "filesystem" storage
 //	<project>/kopia.*.copy     copies of the two blobs without which nothing else can be read
+//	<project>/records/         what the catalogue says of each snapshot
 //	<project>/quarantine/      damaged blobs in whose place others were put, if there ever were any
 //
 // and below Root, wherever its repository is:
@@ -37,6 +40,7 @@ import (
 // of them makes the secret, and from that all derive the same repository.
 const (
 	secretFile     = "secret"
+	projectFile    = "project"
 	connectionFile = "connection.json"
 	blobDir        = "repository"
 )
@@ -54,18 +58,23 @@ const (
 
 // A repository is one project's, open.
 type repository struct {
-	project abaca.ProjectID
-	dir     string // on this host
-	annex   steadyAnnex
-	storage *steadyStorage
-	sweep   func(context.Context) error // removes what unfinished writes have left, where that can be seen
-	kopia   *quietRepository
-	codec   string // Kopia's name of the compression for file content
-	log     *slog.Logger
-	now     func() time.Time
-	damage  damageNotes
-	saving  sync.Map // id → chan struct{}, closed when nobody saves under that id any more
+	project  abaca.ProjectID
+	dir      string // on this host
+	annex    steadyAnnex
+	password string
+	seal     cipher.AEAD // of what lies beside the blobs and tells of the tenant's files
+	storage  *steadyStorage
+	sweep    func(context.Context) error // removes what unfinished writes have left, where that can be seen
+	kopia    *quietRepository
+	codec    string // Kopia's name of the compression for file content
+	log      *slog.Logger
+	now      func() time.Time
+	damage   damageNotes
+	saving   sync.Map // id → *turn
 }
+
+// hashedName begins the name of a directory which does not tell the project's id, because that is too long.
+const hashedName = "~"
 
 // plain are the bytes of a project id that may stand in a directory's name as they are.
 const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -82,7 +91,7 @@ func dirName(project abaca.ProjectID) string {
 	}
 	if b.Len() > 128 {
 		sum := sha256.Sum256([]byte(project))
-		return "~" + hex.EncodeToString(sum[:])
+		return hashedName + hex.EncodeToString(sum[:])
 	}
 	return b.String()
 }
@@ -104,6 +113,10 @@ func (e *Engine) openProject(ctx context.Context, project abaca.ProjectID, d dem
 	if err != nil {
 		return nil, err
 	}
+	r.password = password
+	if r.seal, err = notesCipher(password); err != nil {
+		return nil, fmt.Errorf("deriving the keys of project %s: %w", project, err)
+	}
 	if err := e.connect(ctx, r, password); err != nil {
 		return nil, fmt.Errorf("opening the repository of project %s: %w", project, err)
 	}
@@ -114,6 +127,11 @@ func (e *Engine) openProject(ctx context.Context, project abaca.ProjectID, d dem
 func (e *Engine) prepare(ctx context.Context, r *repository, d demand) (password string, err error) {
 	if d == mustExist {
 		if password, err = e.password(ctx, r); err != nil {
+			return "", err
+		}
+	}
+	if d == create {
+		if err := e.clearShredded(ctx, r.project); err != nil {
 			return "", err
 		}
 	}
@@ -129,8 +147,10 @@ func (e *Engine) prepare(ctx context.Context, r *repository, d demand) (password
 }
 
 // annexOf returns what lies beside a project's repository.
-func (e *Engine) annexOf(project abaca.ProjectID) steadyAnnex {
-	name := dirName(project)
+func (e *Engine) annexOf(project abaca.ProjectID) steadyAnnex { return e.annexAt(dirName(project)) }
+
+// annexAt returns the annex of the place with a name.
+func (e *Engine) annexAt(name string) steadyAnnex {
 	if e.config.Bucket == nil {
 		return steadyAnnex{dirAnnex{filepath.Join(e.config.Root, name)}, e.patience}
 	}
@@ -201,6 +221,16 @@ func (e *Engine) makePassword(ctx context.Context, r *repository) (string, error
 		}
 		return password, err
 	}
+	if strings.HasPrefix(dirName(r.project), hashedName) {
+		if err := r.annex.put(ctx, projectFile, []byte(r.project)); err != nil {
+			return "", markStorage(fmt.Errorf("writing the name of project %s: %w", r.project, err))
+		}
+	}
+	release, err := e.keys.renew()
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	err = r.annex.create(ctx, secretFile, e.keys.wrap(r.project, newPassword()))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", markStorage(fmt.Errorf("writing the key of project %s: %w", r.project, err))

@@ -39,7 +39,7 @@ const idleDirs = 256
 func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Report, err error) {
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, project, mustExist)
+	r, release, err := e.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return abaca.Report{}, gone(ref, err)
 	}
@@ -122,6 +122,8 @@ type restorer struct {
 	links    *linkGroups
 	tally    tally
 	meter    *meter
+	halted   func() error // why nothing may be written any more; checked before each change, since calls may take for ever
+	syncEach bool         // see syncFile
 	clearing bool         // only remove what is extra or will be replaced
 	removed  atomic.Int64 // entries
 	tasks    chan task
@@ -141,7 +143,7 @@ type restorer struct {
 func newRestorer(src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
+		source: src, contents: contents, hash: hash, halted: func() error { return nil }, tally: tally{log: log}, meter: new(meter), begun: map[*job]struct{}{},
 		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		uid:        uint32(unix.Geteuid()),
@@ -170,8 +172,13 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	}
 	top := &targetDir{self: st, fd: own, users: 1}
 	defer posix.Close(own)
+	if r.syncEach, err = posix.PassesOn(own); err != nil {
+		return fmt.Errorf("examine the share's file system: %w", err)
+	}
 	defer r.abandon()
 
+	outer := ctx
+	r.halted = func() error { return context.Cause(outer) }
 	group, ctx := errgroup.WithContext(ctx)
 	for range r.workers {
 		group.Go(func() error { return r.work(ctx) })
@@ -193,9 +200,11 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	if n := top.unfinished.Load(); n != 0 {
 		return fmt.Errorf("%d entries of the root were left unfinished", n) // a mistake in this package, not to be hidden
 	}
-	// What is written must outlast a power failure before anybody is told that it is there.
-	if err := unix.Syncfs(own); err != nil {
-		return &abaca.Reason{Text: "the share's file system failed", Err: fmt.Errorf("sync: %w", err)}
+	if err := r.halted(); err != nil {
+		return err
+	}
+	if err := syncWhole(own); err != nil {
+		return err
 	}
 	return r.tally.result()
 }

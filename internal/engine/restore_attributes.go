@@ -24,12 +24,22 @@ type subject struct {
 	dir  int
 	name string
 	fd   int // -1 for what is reached by name
+
+	halted func() error // the restorer's
 }
 
-func openSubject(fd int) subject                 { return subject{fd: fd} }
-func closedSubject(dir int, name string) subject { return subject{dir: dir, name: name, fd: -1} }
-func (n subject) isOpen() bool                   { return n.fd >= 0 }
+func (r *restorer) openSubject(fd int) subject { return subject{fd: fd, halted: r.halted} }
+
+func (r *restorer) closedSubject(dir int, name string) subject {
+	return subject{dir: dir, name: name, fd: -1, halted: r.halted}
+}
+
+func (n subject) isOpen() bool { return n.fd >= 0 }
+
 func (n subject) chown(uid, gid uint32) error {
+	if err := n.halted(); err != nil {
+		return err
+	}
 	if n.isOpen() {
 		return posix.Chown(n.fd, uid, gid)
 	}
@@ -37,6 +47,9 @@ func (n subject) chown(uid, gid uint32) error {
 }
 
 func (n subject) chmod(mode uint32) error {
+	if err := n.halted(); err != nil {
+		return err
+	}
 	if n.isOpen() {
 		return posix.Chmod(n.fd, mode)
 	}
@@ -44,6 +57,9 @@ func (n subject) chmod(mode uint32) error {
 }
 
 func (n subject) setMtime(t posix.Time) error {
+	if err := n.halted(); err != nil {
+		return err
+	}
 	if n.isOpen() {
 		return posix.SetMtime(n.fd, t)
 	}
@@ -51,6 +67,9 @@ func (n subject) setMtime(t posix.Time) error {
 }
 
 func (n subject) setAttr(a posix.Attr) error {
+	if err := n.halted(); err != nil {
+		return err
+	}
 	if n.isOpen() {
 		return posix.SetAttr(n.fd, a)
 	}
@@ -58,6 +77,9 @@ func (n subject) setAttr(a posix.Attr) error {
 }
 
 func (n subject) removeAttr(name string) error {
+	if err := n.halted(); err != nil {
+		return err
+	}
 	if n.isOpen() {
 		return posix.RemoveAttr(n.fd, name)
 	}

@@ -64,6 +64,9 @@ func (r *restorer) write(j *job, data []byte, off int64) error {
 	r.tally.stored.Add(int64(len(data)))
 	for len(data) > 0 {
 		n := min(len(data), writePiece)
+		if err := r.halted(); err != nil {
+			return err
+		}
 		if err := posix.WriteAt(j.out, data[:n], off); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
@@ -114,14 +117,18 @@ func (r *restorer) closeOut(j *job) error {
 	return err
 }
 
-// drop removes a new file that will not be completed.
+// drop removes a new file that will not be completed, unless its name has become that of another file since.
 func (r *restorer) drop(j *job) error {
-	err := r.closeOut(j)
+	st, serr := posix.StatFD(j.out)
+	err := errors.Join(serr, r.closeOut(j))
 	fd, derr := r.dirs.use(j.dir)
 	if derr != nil {
 		return errors.Join(err, derr)
 	}
 	defer r.dirs.done(j.dir)
+	if now, nerr := posix.StatAt(fd, j.newName()); nerr != nil || !now.Same(&st) {
+		return errors.Join(err, ignoreMissing(nerr))
+	}
 	return errors.Join(err, ignoreMissing(posix.Unlink(fd, j.newName())))
 }
 
@@ -144,7 +151,7 @@ func (r *restorer) dressNew(j *job) error {
 	if err != nil {
 		return fmt.Errorf("examine the new file: %w", err)
 	}
-	problems, err := openSubject(j.out).dress(&j.e, st, true)
+	problems, err := r.openSubject(j.out).dress(&j.e, st, true)
 	r.tally.incomplete(j, problems)
 	return err
 }
@@ -186,7 +193,7 @@ func (w *worker) compare(ctx context.Context, j *job) error {
 	if err := w.eachChunk(ctx, &j.e, p.chunk(ctx)); err != nil || p.begun {
 		return w.complete(ctx, j, err)
 	}
-	return w.dressExisting(openSubject(old), &j.e, &j.st, j)
+	return w.dressExisting(w.openSubject(old), &j.e, &j.st, j)
 }
 
 // A patch compares a file with its saved chunks and writes a new one as soon as one differs.

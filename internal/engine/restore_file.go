@@ -43,6 +43,9 @@ func (j *job) replaces() bool {
 
 // settle ends a job, well or not. Only errors that end the whole restore are returned.
 func (r *restorer) settle(j *job, err error) error {
+	if err == nil {
+		err = r.syncFile(j)
+	}
 	if err != nil {
 		if reason := fatal(err); reason != nil {
 			return reason
@@ -77,7 +80,11 @@ func (r *restorer) end(ctx context.Context, j *job, err error) error {
 // finishJob counts down what is unfinished in d, and dresses d and what is above it when nothing is.
 func (r *restorer) finishJob(d *targetDir) error {
 	for ; d != nil && d.unfinished.Add(-1) == 0; d = d.parent {
-		if err := r.dressDir(d); err != nil {
+		err := r.dressDir(d)
+		if err == nil {
+			err = r.syncDir(d)
+		}
+		if err != nil {
 			if reason := fatal(err); reason != nil {
 				return reason
 			}
@@ -105,7 +112,7 @@ func (r *restorer) dressDir(d *targetDir) error {
 	if proven(&d.saved, &st) {
 		return nil
 	}
-	return r.dressExisting(openSubject(fd), &d.saved, &st, d)
+	return r.dressExisting(r.openSubject(fd), &d.saved, &st, d)
 }
 
 // dressExisting is dress for what may carry flags that forbid it. It counts what could not be set.
@@ -173,7 +180,7 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 	}
 	defer r.dirs.done(j.dir)
 	if j.exists && r.sameNode(j, fd) && r.mayKeep(j) {
-		problems, err := closedSubject(fd, j.e.name).dress(&j.e, j.st, false)
+		problems, err := r.closedSubject(fd, j.e.name).dress(&j.e, j.st, false)
 		r.tally.incomplete(j, problems)
 		return err
 	}
@@ -197,7 +204,7 @@ func (r *restorer) place(ctx context.Context, j *job) error {
 	if err != nil {
 		return fmt.Errorf("examine what was made: %w", err)
 	}
-	problems, err := closedSubject(fd, name).dress(&j.e, st, true)
+	problems, err := r.closedSubject(fd, name).dress(&j.e, st, true)
 	r.tally.incomplete(j, problems)
 	if err == nil && name != j.e.name {
 		err = r.put(ctx, j, fd, name)

@@ -35,7 +35,7 @@ func (w *worker) repair(ctx context.Context, j *job, old int) (done bool, err er
 		return false, err
 	}
 	if len(wrong) == 0 {
-		return true, w.dressExisting(openSubject(old), &j.e, &j.st, j)
+		return true, w.dressExisting(w.openSubject(old), &j.e, &j.st, j)
 	}
 	for _, c := range wrong { // as long as one cannot be read the file stays as it is
 		if err := w.contents.one(ctx, c, func([]byte) error { return ctx.Err() }); err != nil {
@@ -101,6 +101,9 @@ func (w *worker) openInPlace(j *job) (int, error) {
 
 // overwrite writes chunks into an open file and dresses it.
 func (w *worker) overwrite(ctx context.Context, j *job, fd int, wrong []chunk) error {
+	if err := w.halted(); err != nil {
+		return err
+	}
 	if err := posix.SetMtime(fd, j.st.Mtime); err != nil { // which sets the change time
 		return fmt.Errorf("mark the file as changed: %w", err)
 	}
@@ -109,6 +112,9 @@ func (w *worker) overwrite(ctx context.Context, j *job, fd int, wrong []chunk) e
 	}
 	for _, c := range wrong {
 		err := w.contents.one(ctx, c, func(data []byte) error {
+			if err := w.halted(); err != nil {
+				return err
+			}
 			w.tally.stored.Add(int64(len(data)))
 			return wrap("write", posix.WriteAt(fd, data, c.start))
 		})
@@ -120,5 +126,5 @@ func (w *worker) overwrite(ctx context.Context, j *job, fd int, wrong []chunk) e
 	if err != nil {
 		return fmt.Errorf("examine the file: %w", err)
 	}
-	return w.dressExisting(openSubject(fd), &j.e, &st, j)
+	return w.dressExisting(w.openSubject(fd), &j.e, &st, j)
 }

@@ -17,6 +17,9 @@ import (
 // new entries would inherit; it comes back with the directory's attributes. Flags and modes that forbid the change go
 // too.
 func (r *restorer) change(d *targetDir, fd int, do func() error) error {
+	if err := r.halted(); err != nil {
+		return err
+	}
 	if !d.fresh {
 		d.prepare.Do(func() { _ = posix.RemoveAttr(fd, defaultACL) }) // dress finds what an error here leaves
 	}
@@ -180,12 +183,12 @@ func (r *restorer) emptyOnce(ctx context.Context, top, dir int, mount *posix.Sta
 		return false, err
 	}
 	for done = true; ; done = false {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
 		entry, _, err := reader.Next()
 		if err == io.EOF {
 			return done, nil
+		}
+		if err == nil {
+			err = errors.Join(ctx.Err(), r.halted())
 		}
 		if err != nil {
 			return false, err

@@ -117,5 +117,5 @@ func (w *worker) keepContent(ctx context.Context, j *job) error {
 		return fmt.Errorf("open: %w", err)
 	}
 	defer posix.Close(old)
-	return w.dressExisting(openSubject(old), &j.e, &st, j)
+	return w.dressExisting(w.openSubject(old), &j.e, &st, j)
 }

@@ -30,16 +30,16 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 	defer func() { err = storageReason(err) }()
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, req.Project, create)
+	r, release, err := e.acquire(ctx, req.Project, create)
 	if err != nil {
 		return "", abaca.Report{}, err
 	}
 	defer release()
-	unlock, err := r.lockID(ctx, req.ID)
+	turn, err := r.takeTurn(ctx, req.ID)
 	if err != nil {
 		return "", abaca.Report{}, err
 	}
-	defer unlock()
+	defer turn.end()
 	if err := e.refresh(ctx, r); err != nil {
 		return "", abaca.Report{}, err
 	}
@@ -53,10 +53,10 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 			return abaca.Ref(req.ID), reportOf(done), err
 		}
 	}
-	result, err := e.save(ctx, r, req, vol, report, true)
+	result, err := e.save(ctx, r, turn, req, vol, report, true)
 	if errors.Is(err, errPrevious) {
 		r.log.Warn("saving without the previous snapshot", "id", req.ID, "error", err)
-		result, err = e.save(ctx, r, req, vol, report, false)
+		result, err = e.save(ctx, r, turn, req, vol, report, false)
 	}
 	if err != nil {
 		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, err)
@@ -101,7 +101,7 @@ const (
 )
 
 // save makes one attempt, which compares with what was saved before or does without.
-func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress), compare bool) (abaca.Report, error) {
+func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress), compare bool) (abaca.Report, error) {
 	started := e.config.Now()
 	w, err := r.newWriter(ctx)
 	if err != nil {
@@ -121,7 +121,12 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 	}
 	stop := s.progress.tell(ctx, report)
 	err = s.walk(ctx, root, e.config.Checkpoint, func(ctx context.Context) error {
-		return s.checkpoint(ctx, req, root.base, started, e.config.Now())
+		return t.publish(func() error {
+			if err := e.keyed(ctx, r); err != nil {
+				return err
+			}
+			return s.checkpoint(ctx, req, root.base, started, e.config.Now())
+		})
 	})
 	stop()
 	if err != nil {
@@ -134,17 +139,23 @@ func (e *Engine) save(ctx context.Context, r *repository, req abaca.SaveRequest,
 	s.marks.fillIn(&result)
 	m := newManifest(req, &tree, started, e.config.Now())
 	noteReport(m, result)
-	if err := s.commit(ctx, m); err != nil {
-		return abaca.Report{}, err
-	}
-	if err := e.confirm(ctx, r, w, req.ID); err != nil {
-		return abaca.Report{}, err
-	}
-	if err := w.renewal.settle(ctx); err != nil {
-		return abaca.Report{}, err
-	}
+	err = t.publish(func() error {
+		if err := s.commit(ctx, m); err != nil {
+			return err
+		}
+		if err := e.confirm(ctx, r, w, req.ID); err != nil {
+			return err
+		}
+		if err := e.keyed(ctx, r); err != nil {
+			return err
+		}
+		if err := w.renewal.settle(ctx); err != nil {
+			return err
+		}
+		return e.copyManifest(ctx, r, m)
+	})
 	result.Stored = w.stored.Load()
-	return result, e.copyManifest(ctx, r, m)
+	return result, err
 }
 
 // newWriter begins a write session. Nothing of it is seen by others until it is flushed.
@@ -293,19 +304,3 @@ func (s *saver) takeBuffer(ctx context.Context) ([]byte, error) {
 
 // giveBuffer takes back a buffer, or the beginning of one.
 func (s *saver) giveBuffer(b []byte) { s.buffers <- (*[maxChunk]byte)(b[:maxChunk]) }
-
-// lockID waits until no other Save in this process uses the id.
-func (r *repository) lockID(ctx context.Context, id string) (unlock func(), err error) {
-	for {
-		mine := make(chan struct{})
-		other, taken := r.saving.LoadOrStore(id, mine)
-		if !taken {
-			return func() { r.saving.Delete(id); close(mine) }, nil
-		}
-		select {
-		case <-other.(chan struct{}):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kopia/kopia/fs"
@@ -125,12 +124,7 @@ func manifests(ctx context.Context, r repo.Repository, id string) ([]*snapshot.M
 		}
 		all = append(all, m)
 	}
-	slices.SortFunc(all, func(a, b *snapshot.Manifest) int {
-		if a.EndTime != b.EndTime {
-			return int(max(-1, min(1, int64(a.EndTime-b.EndTime))))
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
-	})
+	slices.SortFunc(all, compareManifests)
 	return all, nil
 }
 

@@ -35,7 +35,7 @@ import (
 func (e *Engine) Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (found map[abaca.Ref]abaca.Verification, err error) {
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.pool.acquire(ctx, project, mustExist)
+	r, release, err := e.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		found := map[abaca.Ref]abaca.Verification{}
 		for _, ref := range refs {

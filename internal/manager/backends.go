@@ -69,3 +69,14 @@ func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*ab
 	}
 	return b.Mount(ctx, s.Path)
 }
+
+// silentBackends names the back ends that do not answer, whose work waits.
+func (m *Manager) silentBackends() (names []string) {
+	for name, b := range m.Backends {
+		if p, ok := b.(Prober); ok && !p.Answers() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

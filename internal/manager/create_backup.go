@@ -162,6 +162,12 @@ func (w *createBackup) do(ctx context.Context, report func(abaca.Progress)) (err
 	if err := w.step(ctx, "create_backup: saved"); err != nil {
 		return err
 	}
+	if err := w.note(ctx, db.Unnoted{Kind: abaca.KindBackup, ID: string(w.id)}); err != nil {
+		return err
+	}
+	if err := w.step(ctx, "create_backup: noted"); err != nil {
+		return err
+	}
 	return w.settle(ctx, w.b.CreatedAt)
 }
 

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"abaca"
@@ -38,7 +37,8 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.sweep(ctx); err != nil {
+	m.sweep(ctx)
+	if err := m.noteAll(ctx); err != nil {
 		return err
 	}
 	projects, err := m.DB.Projects(ctx)
@@ -53,8 +53,9 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	return nil
 }
 
-// sweep removes the back ends' snapshots whose backup nobody makes any more. They are named after what is saved from them.
-func (m *Manager) sweep(ctx context.Context) error {
+// sweep removes the back ends' snapshots whose backup nobody makes any more. They are named after what is saved from them. A back end that
+// cannot be swept keeps nobody from maintaining repositories.
+func (m *Manager) sweep(ctx context.Context) {
 	for _, name := range m.BackendNames() {
 		still, ok := m.Backends[name].(Snapshotter)
 		if !ok {
@@ -67,9 +68,8 @@ func (m *Manager) sweep(ctx context.Context) error {
 			}
 			return m.DB.Leased(ctx, abaca.KindSnapshot, id)
 		})
-		if err != nil {
-			return fmt.Errorf("sweep back end %s: %w", name, err)
+		if err != nil && ctx.Err() == nil {
+			m.Log.Error("sweeping a back end", "backend", name, "error", err)
 		}
 	}
-	return nil
 }

@@ -27,6 +27,18 @@ type Engine interface {
 	// Verify reads the trees of refs back: all directories and chunk lists, and the contents whose hash lies in the slice. Damage
 	// is in the verifications, of which there is one for each ref but those deleted meanwhile; an error is what ended the whole.
 	Verify(ctx context.Context, project abaca.ProjectID, refs []abaca.Ref, slice abaca.Slice, report func(abaca.Progress)) (map[abaca.Ref]abaca.Verification, error)
+	// Note keeps a record beside what was saved under an id, durably, in the place of an earlier one; Delete removes it.
+	Note(ctx context.Context, project abaca.ProjectID, id string, record []byte) error
+	// Unnote removes the record of what was deleted; none is no error.
+	Unnote(ctx context.Context, project abaca.ProjectID, id string) error
+	// Projects lists the projects that have anything saved, whatever the catalogue says.
+	Projects(ctx context.Context) ([]abaca.ProjectID, error)
+	// Found lists what a project has saved, oldest first, with the records.
+	Found(ctx context.Context, project abaca.ProjectID) ([]abaca.Found, error)
+	// Stats measures a project's repository, without reading file contents.
+	Stats(ctx context.Context, project abaca.ProjectID) (abaca.RepositoryStats, error)
+	// Shred destroys a project's key and everything that it has saved.
+	Shred(ctx context.Context, project abaca.ProjectID) error
 	// Maintain compacts a project's repository and frees the space of what was deleted; it does little when that is not due.
 	Maintain(ctx context.Context, project abaca.ProjectID) error
 }
@@ -57,6 +69,12 @@ type Snapshotter interface {
 	Sweep(ctx context.Context, inUse func(name string) (bool, error)) error
 }
 
+// A Prober is a Backend on a file server that may stop answering.
+type Prober interface {
+	// Answers reports at once whether the back end answers, as far as is known.
+	Answers() bool
+}
+
 // A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject and Audit.
 type Config struct {
 	DB             *db.DB
@@ -77,6 +95,8 @@ type Config struct {
 	Tries           int           // how often work is tried before it fails
 	Backoff         time.Duration // the pause before the second try; it doubles from then on
 	Patience        time.Duration // how long another process under the same name may take to vanish from the database, see db.DB.TakeSeat
+	Silence         time.Duration // how long work may show no progress before its slot is lent to other work
+	Grace           time.Duration // how long work has to stop before it is left behind
 	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none

@@ -15,13 +15,17 @@ func (m *Manager) EnsureDefaultType(ctx context.Context) error {
 		if err != nil || len(types) > 0 {
 			return err
 		}
-		return tx.InsertShareType(ctx, abaca.ShareType{
-			ID: abaca.ShareTypeID(newID()), Name: m.DefaultType, Public: true, CreatedAt: m.now(),
-			Specs: map[string]string{
-				"driver_handles_share_servers": "False", "snapshot_support": "True", "create_share_from_snapshot_support": "True",
-			},
-		})
+		return tx.InsertShareType(ctx, m.defaultType())
 	})
+}
+
+func (m *Manager) defaultType() abaca.ShareType {
+	return abaca.ShareType{
+		ID: abaca.ShareTypeID(newID()), Name: m.DefaultType, Public: true, CreatedAt: m.now(),
+		Specs: map[string]string{
+			"driver_handles_share_servers": "False", "snapshot_support": "True", "create_share_from_snapshot_support": "True",
+		},
+	}
 }
 
 // CreateShareType adds a share type.

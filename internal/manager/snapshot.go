@@ -117,7 +117,10 @@ func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (e
 	if w.ref, w.rep, err = w.Engine.Save(ctx, req, vol, report); err != nil {
 		return err
 	}
-	return w.step(ctx, "create_snapshot: saved")
+	if err := w.step(ctx, "create_snapshot: saved"); err != nil {
+		return err
+	}
+	return w.note(ctx, db.Unnoted{Kind: abaca.KindSnapshot, ID: string(w.id)})
 }
 
 func (w *createSnapshot) done(ctx context.Context, tx *db.Tx) error {

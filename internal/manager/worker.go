@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -69,59 +68,21 @@ func (m *Manager) Run(ctx context.Context) error {
 	lanes.Go(func() error {
 		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.Warn("the database has gone away", "error", err) })
 	})
-	lanes.Go(func() error { m.lane(ctx, heavy, m.Heavy, m.HeavyPerProject, m.wakes[0]); return nil })
-	lanes.Go(func() error { m.lane(ctx, light, m.Light, 0, m.wakes[1]); return nil })
+	lanes.Go(func() error { m.newLane(heavy, m.Heavy, m.HeavyPerProject, m.wakes[0]).run(ctx); return nil })
+	lanes.Go(func() error { m.newLane(light, m.Light, 0, m.wakes[1]).run(ctx); return nil })
 	lanes.Go(func() error { m.keepHouse(ctx); return nil })
 	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
 	return lanes.Wait()
 }
 
-// lane works on up to n jobs of these operations at a time, of one project on up to perProject unless that is 0. There are two lanes, so that deleting a backup does not
-// wait for hours behind the making of others.
-func (m *Manager) lane(ctx context.Context, ops []abaca.Operation, n, perProject int, wake <-chan struct{}) {
-	var running errgroup.Group
-	defer running.Wait()
-	tick := time.NewTicker(look)
-	defer tick.Stop()
-	slots := make(chan struct{}, n)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case slots <- struct{}{}:
-		}
-		now := m.now()
-		job, ok, err := m.DB.Claim(ctx, ops, db.Worker{Name: m.Host, PerProject: perProject}, now, now.Add(m.Lease))
-		if err != nil && ctx.Err() == nil {
-			m.Log.Error("looking for work", "error", err)
-		}
-		if ok {
-			running.Go(func() error {
-				defer func() { <-slots }()
-				m.run(ctx, job)
-				return nil
-			})
-			continue
-		}
-		<-slots
-		select {
-		case <-ctx.Done():
-			return
-		case <-wake:
-		case <-tick.C:
-		}
-	}
-}
-
 // run does one job to its end, whichever that is.
-func (m *Manager) run(ctx context.Context, job db.Job) {
-	log := m.Log.With("operation", job.Operation.Name, string(job.Operation.Kind)+"_id", job.ID, "attempt", job.Attempt,
-		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User)
+func (m *Manager) run(ctx context.Context, t *task) {
+	job, log := t.job, t.log
 	began := m.now()
 	w := m.workOf(job)
 	err := errors.New("the worker died each time")
 	if job.Tries <= m.Tries {
-		err = m.attempt(ctx, job, w)
+		err = m.attempt(ctx, t, w)
 	}
 	// Whatever ended the work, its end is still to be written.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
@@ -164,11 +125,11 @@ func (m *Manager) endAfterOutage(ctx context.Context, end func() error) error {
 }
 
 // attempt does the work under a lease that is kept alive meanwhile, together with the progress.
-func (m *Manager) attempt(ctx context.Context, job db.Job, w work) error {
-	var latest atomic.Pointer[abaca.Progress]
+func (m *Manager) attempt(ctx context.Context, t *task, w work) error {
+	job := t.job
 	shown := 0 // of the goroutine that beats alone
 	percent := func() int {
-		if p := latest.Load(); p != nil {
+		if p := t.latest.Load(); p != nil {
 			return max(shown, p.Percent())
 		}
 		return shown
@@ -192,7 +153,7 @@ func (m *Manager) attempt(ctx context.Context, job db.Job, w work) error {
 		},
 	}
 	return m.underLease(ctx, l, func(ctx context.Context) error {
-		return w.do(ctx, func(p abaca.Progress) { latest.Store(&p) })
+		return w.do(ctx, func(p abaca.Progress) { t.report(p, m.now()) })
 	})
 }
 

@@ -11,15 +11,22 @@ import (
 	"abaca/internal/test/torture"
 )
 
-func TestAServerKeepsItsBackupsInABucket(t *testing.T) {
+// inBucket is the configuration of a server with its repositories in a bucket.
+func inBucket(t *testing.T) (server.Config, *s3.Server) {
+	t.Helper()
 	bucket := s3.Start(t)
 	c, err := server.Load("", []string{"AWS_ACCESS_KEY_ID=" + bucket.AccessKey, "AWS_SECRET_ACCESS_KEY=" + bucket.SecretKey}, map[string]any{
-		"data_dir": t.TempDir(), "listen": "127.0.0.1:0", "log.level": "warn",
+		"data_dir": t.TempDir(), "listen": "127.0.0.1:0", "log.level": "warn", "workers.backoff": "10ms",
 		"repository": "s3://" + s3.Name + "/abaca", "s3.endpoint": "http://" + bucket.Endpoint,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, bucket
+}
+
+func TestAServerKeepsItsBackupsInABucket(t *testing.T) {
+	c, bucket := inBucket(t)
 	s := serve.StartWith(t, c)
 	share := s.NewShare("docs")
 	kept := t.TempDir()

@@ -54,8 +54,10 @@ type Config struct {
 	Database      DatabaseURL `koanf:"database" yaml:"database"`               // postgres://…; empty: SQLite in the data directory
 	MasterKey     Secret      `koanf:"master_key" yaml:"master_key"`           // 64 hexadecimal digits; empty: kept in the file master.key
 	MasterKeyFile string      `koanf:"master_key_file" yaml:"master_key_file"` // empty: master.key in the data directory, made where it is missing
-	ExportHost    string      `koanf:"export_host" yaml:"export_host"`
-	Host          string      `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
+	// A file of keys that are still accepted while the master key is being changed; empty: master_key_file with .previous added.
+	MasterKeyPrevious string `koanf:"master_key_previous" yaml:"master_key_previous"`
+	ExportHost        string `koanf:"export_host" yaml:"export_host"`
+	Host              string `koanf:"host" yaml:"host"` // this worker's name; no other worker on the same database may have it
 
 	Auth struct {
 		Strategy         string         `koanf:"strategy" yaml:"strategy"`
@@ -69,9 +71,9 @@ type Config struct {
 		CertFile string `koanf:"cert_file" yaml:"cert_file"` // PEM, with intermediate certificates; both empty: plain HTTP
 		KeyFile  string `koanf:"key_file" yaml:"key_file"`
 	} `koanf:"tls" yaml:"tls"`
-	TrustProxyHeaders bool `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
-	Repository string   `koanf:"repository" yaml:"repository"` // empty: in the data directory; file:///path, or s3://bucket/prefix
-	S3         S3Config `koanf:"s3" yaml:"s3"`
+	TrustProxyHeaders bool     `koanf:"trust_proxy_headers" yaml:"trust_proxy_headers"` // X-Forwarded-Proto and X-Forwarded-Host name us in links
+	Repository        string   `koanf:"repository" yaml:"repository"`                   // empty: in the data directory; file:///path, or s3://bucket/prefix
+	S3                S3Config `koanf:"s3" yaml:"s3"`
 
 	Backends       []BackendConfig `koanf:"backends" yaml:"backends"` // the first is where shares go by default
 	Zone           string          `koanf:"availability_zone" yaml:"availability_zone"`
@@ -103,6 +105,8 @@ type Config struct {
 		Format string `koanf:"format" yaml:"format"`
 		Audit  string `koanf:"audit" yaml:"audit"` // a file, stderr or off; empty: audit.log in the data directory
 	} `koanf:"log" yaml:"log"`
+
+	keepsPrevious bool // whether an operator looks after the file of previous keys
 }
 
 // A BackendConfig describes one back end.
@@ -119,7 +123,7 @@ func defaults() map[string]any {
 		quotas[string(r)] = limit
 	}
 	return map[string]any{
-		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "",
+		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "", "master_key_previous": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"auth.keystone": keystoneDefaults,
@@ -198,7 +202,7 @@ func secretKeys(prefix string, t reflect.Type) map[string]bool {
 	keys := map[string]bool{}
 	for _, f := range reflect.VisibleFields(t) {
 		switch key := prefix + f.Tag.Get("koanf"); {
-		case f.Type == reflect.TypeFor[Secret]():
+		case f.Type == reflect.TypeFor[Secret](), f.Type == reflect.TypeFor[DatabaseURL]():
 			keys[key] = true
 		case f.Type.Kind() == reflect.Struct:
 			maps.Copy(keys, secretKeys(key+".", f.Type))
@@ -209,8 +213,8 @@ func secretKeys(prefix string, t reflect.Type) map[string]bool {
 
 // textOnly refuses a secret that YAML takes for a number or more, whose value an error would show.
 func textOnly(from, to reflect.Type, value any) (any, error) {
-	if to == reflect.TypeFor[Secret]() && from.Kind() != reflect.String {
-		return Secret(""), errors.New("a secret has to be text, so it may need quotes")
+	if (to == reflect.TypeFor[Secret]() || to == reflect.TypeFor[DatabaseURL]()) && from.Kind() != reflect.String {
+		return nil, errors.New("a secret has to be text, so it may need quotes")
 	}
 	return value, nil
 }
@@ -225,6 +229,10 @@ func (c *Config) complete() (err error) {
 	}
 	if c.MasterKeyFile == "" && c.MasterKey == "" {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
+	}
+	c.keepsPrevious = c.MasterKeyPrevious != ""
+	if c.MasterKeyPrevious == "" && c.MasterKeyFile != "" {
+		c.MasterKeyPrevious = c.MasterKeyFile + ".previous"
 	}
 	switch c.Log.Audit {
 	case auditOff, auditStderr:

@@ -55,6 +55,7 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, timeout: 0s}}", "100ms"},
 		{"auth: {strategy: keystone, keystone: {auth_url: 'http://c', username: u, password: p, www_authenticate_uri: 'http://a\"b'}}", "www_auth"},
 		{"auth: {keystone: {memcached_servers: a}}", "memcached_servers"},
+		{"database: 12345678", "quotes"},
 		{"tls: {cert_file: a}", "key_file"},
 		{"backends: [{name: a, driver: directory}]", "path is needed"},
 		{"backends: [{name: a, driver: tape, path: /a}]", "tape"},

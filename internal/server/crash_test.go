@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -26,7 +27,9 @@ import (
 const (
 	crashDir      = "ABACA_TEST_CRASH_DIR"  // the server's data directory; set in the server alone
 	crashStep     = "ABACA_TEST_CRASH_STEP" // where it kills itself; empty for nowhere
+	crashKey      = "ABACA_TEST_CRASH_KEY"  // its key file; empty for the default
 	crashDatabase = "ABACA_TEST_CRASH_DATABASE"
+	crashAhead    = "ABACA_TEST_CRASH_AHEAD" // by how much its clock is ahead
 )
 
 func TestMain(m *testing.M) {
@@ -47,8 +50,14 @@ func serveUntilKilled(dir, at string) error {
 		return err
 	}
 	c.Verify.SharePerDay = 1
+	by, err := time.ParseDuration(cmp.Or(os.Getenv(crashAhead), "0s"))
+	if err != nil {
+		return err
+	}
 	c.Database = server.DatabaseURL(os.Getenv(crashDatabase))
+	c.MasterKeyFile = cmp.Or(os.Getenv(crashKey), c.MasterKeyFile)
 	s, err := server.Open(context.Background(), c, slog.New(slog.NewTextHandler(os.Stderr, nil)), server.WithSettle(0),
+		server.WithClock(func() time.Time { return time.Now().Add(by) }),
 		server.WithStep(func(_ context.Context, name string) error {
 			fmt.Println(name)
 			if name != at {
@@ -71,6 +80,7 @@ type process struct {
 	t        *testing.T
 	dir      string
 	database server.DatabaseURL
+	ahead    time.Duration // of its clock
 	cmd      *exec.Cmd
 	stdin    io.WriteCloser
 	steps    []string      // that were come to; complete once ended is closed
@@ -80,18 +90,30 @@ type process struct {
 func start(t *testing.T, database server.DatabaseURL, at string) *process {
 	t.Helper()
 	p := &process{t: t, dir: t.TempDir(), database: database}
+	t.Cleanup(p.stop)
 	p.start(at)
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.ended
-	})
 	return p
+}
+
+// stop kills the process if it has started.
+func (p *process) stop() {
+	if p.cmd != nil {
+		p.kill()
+	}
 }
 
 func (p *process) start(at string) {
 	p.t.Helper()
+	if !p.tryStart(at) {
+		p.t.Fatal("the server has not started")
+	}
+}
+
+// tryStart reports whether the server has started.
+func (p *process) tryStart(at string) bool {
+	p.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashDatabase+"="+string(p.database), crashStep+"="+at)
+	cmd.Env = append(os.Environ(), crashDir+"="+p.dir, crashDatabase+"="+string(p.database), crashStep+"="+at, crashAhead+"="+p.ahead.String())
 	cmd.Stderr = testLog{p.t}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -105,7 +127,8 @@ func (p *process) start(at string) {
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
-		p.t.Fatalf("the server has not started: %v", cmd.Wait())
+		cmd.Wait()
+		return false
 	}
 	p.Client, p.cmd, p.steps, p.ended = serve.NewClient(p.t, lines.Text()), cmd, nil, make(chan struct{})
 	go func() {
@@ -115,6 +138,7 @@ func (p *process) start(at string) {
 		cmd.Wait()
 		close(p.ended)
 	}()
+	return true
 }
 
 // kill ends the server as a power loss would, and returns the steps that it came to.

@@ -8,6 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"abaca/internal/posix"
 )
 
 // keyLength is that of the master key, in bytes.
@@ -19,7 +23,7 @@ func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 	if c.MasterKey != "" {
 		return parseKey(string(c.MasterKey))
 	}
-	info, err := os.Stat(c.MasterKeyFile)
+	text, err := readSecret(c.MasterKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if dataExists {
 			return nil, fmt.Errorf("the master key %s is missing; without it the backups that there are cannot be read", c.MasterKeyFile)
@@ -27,33 +31,53 @@ func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 		return makeKey(c.MasterKeyFile)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the master key %s can be read by others; its mode must be 0600", c.MasterKeyFile)
-	}
-	text, err := os.ReadFile(c.MasterKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
-	}
-	key, err := parseKey(string(text))
+	key, err := parseKey(keyDigits(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.MasterKeyFile, err)
+	}
+	if !dataExists {
+		if err := settleKey(c.MasterKeyFile); err != nil {
+			return nil, fmt.Errorf("master key: %w", err)
+		}
 	}
 	return key, nil
 }
 
-// makeKey writes a new key so that after a power loss there is all of it or nothing.
+// settleKey makes a key durable that somebody else has put there, such as a start that was killed, before anything is encrypted with it. Where this
+// process may not do so, it was an operator's to do.
+func settleKey(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Sync(), f.Close())
+	if derr := posix.SyncDir(filepath.Dir(path)); !errors.Is(derr, fs.ErrPermission) && !errors.Is(derr, unix.EINVAL) && !errors.Is(derr, unix.EROFS) {
+		err = errors.Join(err, derr)
+	}
+	return err
+}
+
+// makeKey makes a key's file.
 func makeKey(path string) ([]byte, error) {
 	key := make([]byte, keyLength)
 	rand.Read(key)
+	if err := writeKey(path, key); err != nil {
+		return nil, fmt.Errorf("make master key: %w", err)
+	}
+	return key, nil
+}
+
+// writeKey puts a key in place so that after a power loss there is all of it or what was there before.
+func writeKey(path string, key []byte) error {
 	draft := path + ".new"
 	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
 	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
 	err = errors.Join(err, f.Sync(), f.Close())
@@ -61,18 +85,7 @@ func makeKey(path string) ([]byte, error) {
 		err = os.Rename(draft, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = posix.SyncDir(filepath.Dir(path))
 	}
-	if err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
-	}
-	return key, nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }

@@ -23,6 +23,7 @@ import (
 	"abaca/internal/db"
 	"abaca/internal/engine"
 	"abaca/internal/manager"
+	"abaca/internal/posix"
 )
 
 // What the data directory holds.
@@ -57,6 +58,8 @@ type parts struct {
 	settle   time.Duration
 	now      func() time.Time
 	patience time.Duration
+	silence  time.Duration
+	grace    time.Duration
 	bounds   Bounds
 }
 
@@ -81,13 +84,20 @@ func WithPatience(d time.Duration) Option { return func(p *parts) { p.patience =
 // patience is longer than PostgreSQL takes to notice that a machine has vanished.
 const patience = 15 * time.Second
 
+// WithSilence has work that shows no progress for so long lend its slot, and gives it the grace to stop.
+func WithSilence(silence, grace time.Duration) Option {
+	return func(p *parts) { p.silence, p.grace = silence, grace }
+}
+
+const silence = time.Minute
+
 // settle is one second by default: clients ask for a second backup of a share to see it refused while the first is made, and an
 // empty share's would be over before they have asked.
 const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{settle: settle, now: time.Now, patience: patience, bounds: usualBounds()}
+	p := parts{settle: settle, now: time.Now, patience: patience, silence: silence, grace: stopping, bounds: usualBounds()}
 	for _, o := range options {
 		o(&p)
 	}
@@ -105,7 +115,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+	if err := posix.MakeDirs(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	unlock, err := c.lock()
@@ -135,17 +145,18 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if err != nil {
 		return nil, err
 	}
-	e, err := c.openEngine(key, log)
+	e, err := c.openEngine(key, log, p.now)
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, closer(e))
+	s.closers = append(s.closers, closer(e, log))
 	s.Manager = manager.New(manager.Config{
 		DB: s.DB, Engine: e, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
 		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject,
 		Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Now: p.now, Step: p.step,
+		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, Silence: p.silence, Grace: p.grace,
+		VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Now: p.now, Step: p.step,
 	})
 	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
 		return nil, err
@@ -177,13 +188,13 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	return s, nil
 }
 
-func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error) {
+func (c *Config) openEngine(key []byte, log *slog.Logger, now func() time.Time) (*engine.Engine, error) {
 	root, bucket, err := c.place()
 	if err != nil {
 		return nil, err
 	}
 	e, err := engine.New(engine.Config{
-		Root: root, Bucket: bucket, MasterKey: key, Log: log, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		Root: root, Bucket: bucket, MasterKey: key, HoldKeys: c.holdKeys, Log: log, Now: now, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
@@ -191,12 +202,17 @@ func (c *Config) openEngine(key []byte, log *slog.Logger) (*engine.Engine, error
 	return e, nil
 }
 
-// closer closes an engine, whose users have so long to leave it.
-func closer(e *engine.Engine) func() error {
+// closer closes an engine. What still uses it by then hangs in the file system of a share, has nothing more to say, and ends with the process.
+func closer(e *engine.Engine, log *slog.Logger) func() error {
 	return func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		ctx, cancel := context.WithTimeout(context.Background(), closing)
 		defer cancel()
-		return e.Close(ctx)
+		err := e.Close(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			log.Error("work that hangs still has a repository open")
+			return nil
+		}
+		return err
 	}
 }
 
@@ -228,22 +244,12 @@ func (s *Server) masterKey(ctx context.Context) ([]byte, error) {
 func (s *Server) openBackends() (map[string]manager.Backend, error) {
 	backends := map[string]manager.Backend{}
 	for _, c := range s.config.Backends {
-		d, err := backend.OpenDirectory(c.Path)
+		b, err := backend.Open(c.Name, c.Driver, c.Path, s.log)
 		if err != nil {
-			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
+			return nil, err
 		}
-		s.closers = append(s.closers, d.Close)
-		btrfs, err := d.OnBtrfs()
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("back end %s: %w", c.Name, err)
-		case btrfs:
-			backends[c.Name] = &backend.Btrfs{Directory: d}
-		case c.Driver == "btrfs":
-			return nil, fmt.Errorf("back end %s: %s does not lie on btrfs", c.Name, c.Path)
-		default:
-			backends[c.Name] = d
-		}
+		s.closers = append(s.closers, b.Close)
+		backends[c.Name] = b
 	}
 	return backends, nil
 }
@@ -256,8 +262,11 @@ func (c *Config) limits() map[abaca.Resource]int {
 	return limits
 }
 
-// grace is how long requests and work have to come to a stop.
-const grace = 20 * time.Second
+// How long requests and work have to come to a stop, and after that the engine for what it still does.
+const (
+	stopping = 15 * time.Second
+	closing  = 5 * time.Second
+)
 
 // Endpoint is the URL that clients are given.
 func (s *Server) Endpoint() string {
@@ -288,7 +297,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping)
 		defer cancel()
 		return s.http.Shutdown(stop)
 	})

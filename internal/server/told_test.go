@@ -127,7 +127,7 @@ var mishaps = []mishap{
 	{"a backup into a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.backUp("error")
-	}, "002 create share backup {}: " + internal},
+	}, "002 create share backup {}: the storage of backups fails"},
 	{"a restore from a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.restore("backup_restoring_error")
@@ -140,7 +140,7 @@ var mishaps = []mishap{
 	{"a snapshot into a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.snapshot("error")
-	}, "002 create share snapshot {}: " + internal},
+	}, "002 create share snapshot {}: the storage of backups fails"},
 	{"the deletion of a snapshot from a repository that cannot be opened", false, func(m *misfortune) {
 		id := m.snapshot("available")
 		m.noRepository()
