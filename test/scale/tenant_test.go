@@ -24,6 +24,7 @@ type tenant struct {
 	*client
 	share   string
 	n       int               // of copies
+	changes int               // that are made to the files at a time
 	kept    map[string]string // what is available: a copy of the files as they were, by backup
 	deleted []string          // what was deleted and seen to be gone
 	history []string          // what was done to the share, for whoever has to find out why something did not hold
@@ -34,6 +35,7 @@ type tenant struct {
 func newTenant(f *fleet, project string, seed uint64, t *tally) *tenant {
 	h := &tenant{
 		client: &client{f: f, project: project, again: &t.again}, kept: map[string]string{}, random: rand.New(rand.NewPCG(seed, 0)), tally: t,
+		changes: 8,
 	}
 	h.share = h.newShare()
 	must(f.t, torture.Grow(h.files(), seed, 30))
@@ -80,7 +82,7 @@ func (h *tenant) any() (id string) {
 func (h *tenant) spoil() {
 	seed := h.random.Uint64()
 	h.note("vandalised with seed %d", seed)
-	if _, err := torture.Vandalise(h.files(), seed, 8); err != nil {
+	if _, err := torture.Vandalise(h.files(), seed, h.changes); err != nil {
 		h.errorf("%v", err)
 	}
 }
