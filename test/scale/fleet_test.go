@@ -29,10 +29,12 @@ type fleet struct {
 	program  string
 	rows     *postgres.Cluster
 	database string // its URL
+	endpoint string // the bucket's, as the processes know it
 	bucket   *s3.Server
 	refused  atomic.Int64 // how many of a thousand requests to the bucket are answered with 503
 	apis     []*member
 	workers  []*member
+	tenants  []*tenant // of the load, each with what has been acknowledged to it
 }
 
 // A member is one of its processes. It may be killed and launched again, and keeps its address.
@@ -56,12 +58,12 @@ func launch(t testing.TB, apis, workers int) *fleet {
 	f.database = f.rows.Database(t, "scale")
 	must(t, os.Mkdir(f.files(), 0o755))
 	must(t, os.WriteFile(f.keyFile(), []byte(strings.Repeat("0123456789abcdef", 4)+"\n"), 0o600))
-	endpoint := f.door()
+	f.endpoint = f.door()
 	for i := range apis + workers {
 		if i < apis {
-			f.apis = append(f.apis, f.join(fmt.Sprintf("api%d", i+1), endpoint))
+			f.apis = append(f.apis, f.join(fmt.Sprintf("api%d", i+1)))
 		} else {
-			f.workers = append(f.workers, f.join(fmt.Sprintf("worker%d", i-apis+1), endpoint))
+			f.workers = append(f.workers, f.join(fmt.Sprintf("worker%d", i-apis+1)))
 		}
 	}
 	return f
@@ -91,26 +93,33 @@ func (f *fleet) door() string {
 }
 
 // join configures a process and launches it.
-func (f *fleet) join(host, endpoint string) *member {
+func (f *fleet) join(host string) *member {
 	f.t.Helper()
+	t := f.t
 	m := &member{f: f, host: host, config: filepath.Join(f.dir, host+".yaml"), address: "127.0.0.1:0"}
+	m.configure()
+	m.launch()
+	t.Cleanup(func() {
+		m.kill()
+		if log, err := os.ReadFile(m.log()); err == nil && t.Failed() {
+			t.Logf("the end of what %s said:\n%s", host, log[max(0, len(log)-1<<16):])
+		}
+	})
+	return m
+}
+
+// configure writes the process's configuration.
+func (m *member) configure() {
+	f := m.f
 	unlimited := map[string]int{"backups": -1, "backup_gigabytes": -1, "shares": -1, "gigabytes": -1}
 	text, err := json.Marshal(map[string]any{ // which is YAML
-		"host": host, "data_dir": m.data(), "database": f.database, "master_key_file": f.keyFile(),
-		"repository": "s3://" + s3.Name + "/abaca", "s3": map[string]any{"endpoint": endpoint},
+		"host": m.host, "data_dir": m.data(), "database": f.database, "master_key_file": f.keyFile(),
+		"repository": "s3://" + s3.Name + "/abaca", "s3": map[string]any{"endpoint": f.endpoint},
 		"backends": []any{map[string]any{"name": "files", "driver": "directory", "path": f.files()}},
 		"workers":  map[string]any{"lease": "5s", "trees": 3}, "quotas": unlimited, "log": map[string]any{"level": "info"},
 	})
 	must(f.t, err)
 	must(f.t, os.WriteFile(m.config, text, 0o600))
-	m.launch()
-	f.t.Cleanup(func() {
-		m.kill()
-		if log, err := os.ReadFile(m.log()); err == nil && f.t.Failed() {
-			f.t.Logf("the end of what %s said:\n%s", host, log[max(0, len(log)-1<<16):])
-		}
-	})
-	return m
 }
 
 func (m *member) data() string { return filepath.Join(m.f.dir, m.host) }

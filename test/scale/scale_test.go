@@ -3,6 +3,7 @@
 package scale
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -44,6 +45,7 @@ func TestWhatWasAcknowledgedHoldsHoweverManyAskAndWhateverBreaks(t *testing.T) {
 		{"crashes and outages lose nothing", crashesAndOutages},
 		{"damage by hand is found and mended", damageByHand},
 		{"lists cost the same at the end", longLists},
+		{"a lost database is made again", recoveryDrill},
 	} {
 		if !t.Run(phase.name, func(t *testing.T) {
 			f.t = t
@@ -200,6 +202,7 @@ func crashesAndOutages(t *testing.T, f *fleet) {
 	if !well {
 		t.Errorf("verify: %s", said)
 	}
+	f.tenants = tenants
 	report("acknowledged: %d backups, %d restores, %d deletions; %d failed with a reason; %d kept backups restored equal and verified",
 		counts.backups.Load(), counts.restores.Load(), counts.deletes.Load(), counts.failed.Load(), kept)
 }
@@ -214,4 +217,39 @@ func killWorkers(f *fleet, long time.Duration) {
 		pause(time.Duration(500+rand.IntN(3000)) * time.Millisecond)
 	}
 	report("killed a worker %d times", killed)
+}
+
+// recoveryDrill takes the database away, makes it again from the bucket and the master key, and looks for all that was acknowledged.
+func recoveryDrill(t *testing.T, f *fleet) {
+	all := slices.Concat(f.apis, f.workers)
+	for _, m := range all {
+		m.kill()
+	}
+	f.database = f.rows.Database(t, "recovered")
+	for _, m := range all {
+		m.configure()
+	}
+	began := time.Now()
+	out, err := f.workers[0].command("recover").CombinedOutput()
+	if err != nil {
+		t.Fatalf("recover: %v: %s", err, out)
+	}
+	took := time.Since(began)
+	for _, m := range all {
+		m.launch()
+	}
+	var checks sync.WaitGroup
+	kept := 0
+	for _, h := range f.tenants {
+		if len(h.kept) == 0 {
+			continue // a share without backups is known to the database alone
+		}
+		kept += len(h.kept)
+		checks.Go(func() {
+			h.check()
+			f.charged(h.project)
+		})
+	}
+	checks.Wait()
+	report("database made again in %.1f s: %s; %d backups restored equal", took.Seconds(), bytes.TrimSpace(out), kept)
 }
