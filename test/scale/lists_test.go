@@ -7,14 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// slower is how much longer the last page may take than the first before that is a violation; both take some milliseconds, and the
-// machine has other things to do.
+// slower is how much longer the last page may take than the first before that is a violation; both take about a millisecond.
 const slower = 3
 
 // longLists fills a project with backups and compares its first page with its last, and with one that is filtered.
@@ -29,7 +27,7 @@ func longLists(t *testing.T, f *fleet) {
 			FROM share_backups, generate_series(%d, %d) n WHERE project_id = 'long' AND ref NOT LIKE 'none-%%'`, from, to))
 	}
 	fill(1, 50)
-	few := median(c, "/share-backups/detail?limit=50")
+	few := least(c, "/share-backups/detail?limit=50")
 	fill(51, rows)
 	f.exec(`ANALYZE share_backups`)
 	if n := f.query(`SELECT count(*) FROM share_backups WHERE project_id = 'long'`); n != rows+1 {
@@ -42,30 +40,29 @@ func longLists(t *testing.T, f *fleet) {
 		if len(page) != 50 {
 			t.Fatalf("a page has %d backups", len(page))
 		}
-		first, last := median(c, order+"asc"), median(c, order+"asc&marker="+page[49].(object)["id"].(string))
+		first, last := least(c, order+"asc"), least(c, order+"asc&marker="+page[49].(object)["id"].(string))
 		judge(t, fmt.Sprintf("%d backups by %s: first page, last page", rows, sort), first, last)
 	}
-	first := median(c, "/share-backups/detail?limit=50")
+	first := least(c, "/share-backups/detail?limit=50")
 	judge(t, fmt.Sprintf("a page among 51 and among %d", rows), few, first)
 	_, found, _ := c.call("GET", fmt.Sprintf("/share-backups/detail?limit=50&name=backup-%d", rows), nil)
 	if n := len(found["share_backups"].([]any)); n != 1 {
 		t.Errorf("%d backups are found by a name", n)
 	}
-	judge(t, "first page, and one found by its name", first, median(c, fmt.Sprintf("/share-backups/detail?limit=50&name=backup-%d", rows)))
+	judge(t, "first page, and one found by its name", first, least(c, fmt.Sprintf("/share-backups/detail?limit=50&name=backup-%d", rows)))
 	f.exec(`DELETE FROM share_backups WHERE project_id = 'long' AND ref LIKE 'none-%'`)
 	f.settled([]string{"long"})
 }
 
-// median is how long a request takes, of 21.
-func median(c *client, path string) time.Duration {
-	times := make([]time.Duration, 21)
-	for i := range times {
+// least is the shortest time that a request takes, of 41: what it costs without what else the machine does.
+func least(c *client, path string) time.Duration {
+	shortest := patience
+	for range 41 {
 		began := time.Now()
 		c.call("GET", path, nil)
-		times[i] = time.Since(began)
+		shortest = min(shortest, time.Since(began))
 	}
-	slices.Sort(times)
-	return times[len(times)/2]
+	return shortest
 }
 
 func judge(t *testing.T, what string, first, last time.Duration) {

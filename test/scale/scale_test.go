@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { os.Exit(postgres.Main(m)) }
 func size(t *testing.T, name string) int {
 	t.Helper()
 	n, err := strconv.Atoi(os.Getenv("SCALE_" + name))
-	if err != nil || n < 1 {
+	if err != nil || n < 0 {
 		t.Fatalf("SCALE_%s is not a number", name)
 	}
 	return n
