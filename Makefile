@@ -4,16 +4,28 @@ GOLANGCI_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.9.0
 BIN := build/bin
 
-.PHONY: help build test check vulnerabilities interop tempest oslo bench clean
+.PHONY: help build test test-scale check vulnerabilities interop tempest oslo bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build ./abaca
 	$(GO) build -o abaca ./cmd/abaca
 
 test: ## run all tests, with the race detector
 	$(GO) test -race -tags testing ./...
+
+# How much make test-scale does. A quick look: SCALE_BACKUPS=20 SCALE_PROJECTS=4 SCALE_CLIENTS=4 SCALE_KILL_SECONDS=10 SCALE_ROWS=20000
+SCALE_BACKUPS ?= 1000
+SCALE_PROJECTS ?= 50
+SCALE_CLIENTS ?= 12
+SCALE_KILL_SECONDS ?= 120
+SCALE_OUTAGES ?= 3
+SCALE_ROWS ?= 100000
+test-scale: ## break servers, PostgreSQL and S3 under load, and check what was acknowledged
+	CI=true SCALE_BACKUPS=$(SCALE_BACKUPS) SCALE_PROJECTS=$(SCALE_PROJECTS) SCALE_CLIENTS=$(SCALE_CLIENTS) \
+	SCALE_KILL_SECONDS=$(SCALE_KILL_SECONDS) SCALE_OUTAGES=$(SCALE_OUTAGES) SCALE_ROWS=$(SCALE_ROWS) \
+	$(GO) test -count=1 -v -timeout 60m ./test/scale
 
 check: $(BIN)/golangci-lint-$(GOLANGCI_VERSION) ## vet and lint, import rules included
 	$(GO) vet ./...

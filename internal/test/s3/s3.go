@@ -36,7 +36,10 @@ type Server struct {
 	SecretKey string
 	Dir       string // what the bucket holds, an object a file
 
+	run     func() *exec.Cmd // makes the command that serves what there is
+	probe   string           // a URL that it answers at; empty with TLS
 	process *os.Process
+	ended   chan struct{}
 }
 
 // Start runs a server without TLS. Where it cannot be built the test is skipped, or fails in CI.
@@ -81,23 +84,38 @@ func start(t testing.TB, secure bool) *Server {
 		args = append(args, "--cert", filepath.Join(root, "cert.pem"), "--key", filepath.Join(root, "key.pem"))
 		probe = "" // a connection says enough
 	}
-	cmd := exec.Command(binary, append(args, "posix", "--sidecar", filepath.Join(root, "sidecar"), filepath.Join(root, "data"))...)
+	args = append(args, "posix", "--sidecar", filepath.Join(root, "sidecar"), filepath.Join(root, "data"))
 	must(t, os.Mkdir(filepath.Join(root, "sidecar"), 0o700))
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.AccessKey, "ROOT_SECRET_KEY="+s.SecretKey)
-	cmd.Dir = root
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.run = func() *exec.Cmd {
+		cmd := exec.Command(binary, args...)
+		cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.AccessKey, "ROOT_SECRET_KEY="+s.SecretKey)
+		cmd.Dir = root
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		return cmd
+	}
+	s.probe = probe
+	s.Restart(t)
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Stop ends the server at once, as a crash would.
+func (s *Server) Stop() {
+	_ = s.process.Kill()
+	<-s.ended
+}
+
+// Restart starts the server after Stop, at the same address and with what it held.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
 	var output strings.Builder
+	cmd := s.run()
 	cmd.Stdout, cmd.Stderr = &output, &output
 	must(t, cmd.Start())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	s.process = cmd.Process
-	await(t, s.Endpoint, probe, ended, &output)
-	return s
+	s.process, s.ended = cmd.Process, ended
+	await(t, s.Endpoint, s.probe, ended, &output)
 }
 
 // await returns when the server answers.
