@@ -156,6 +156,6 @@ func (l *lane) leave(ctx context.Context) {
 	defer l.mu.Unlock()
 	for t := range l.tasks {
 		err := l.DB.Transact(after, func(tx *db.Tx) error { return tx.Release(after, t.job, l.now(), true, "interrupted") })
-		t.log.Error("the work hangs and is left behind; it goes on when a worker takes it up", "error", err)
+		t.log.ErrorContext(after, "the work hangs and is left behind; it goes on when a worker takes it up", "error", err)
 	}
 }
