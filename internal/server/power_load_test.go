@@ -69,10 +69,10 @@ func restOf(url, path, key string, failed <-chan struct{}) string {
 	defer tick.Stop()
 	for {
 		status, answer := request(url, "GET", path, nil)
-		switch {
-		case status == http.StatusNotFound:
+		switch status {
+		case http.StatusNotFound:
 			return "gone"
-		case status == http.StatusOK:
+		case http.StatusOK:
 			if s := answer[key].(object)["status"].(string); !strings.HasSuffix(s, "ing") {
 				return s
 			}
