@@ -60,6 +60,16 @@ func (d *Directory) Absolute(share string) string { return filepath.Join(d.given
 
 func (d *Directory) fd() int { return int(d.root.Fd()) }
 
+// ask waits until the file system answers. The back end may be closed meanwhile.
+func (d *Directory) ask() error {
+	raw, err := d.root.SyscallConn()
+	if err != nil {
+		return err
+	}
+	closed := raw.Control(func(fd uintptr) { err = posix.Ask(int(fd)) })
+	return errors.Join(closed, err)
+}
+
 // Create makes a share's root directory. Anybody may write in it: as in Manila's own drivers, who reaches it is decided
 // by the export and the directories above.
 func (d *Directory) Create(_ context.Context, share string) error {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"abaca"
-	"abaca/internal/posix"
 )
 
 // A Patient is a back end that may lie on a file server, which may stop answering: then every call into it hangs, and cannot be taken back. What
@@ -38,7 +37,7 @@ type files interface {
 	Locate(ctx context.Context, absolute string) (string, error)
 	Usage(ctx context.Context, share string) (int64, error)
 	Reach(ctx context.Context) error
-	fd() int
+	ask() error
 	Close() error
 }
 
@@ -156,7 +155,7 @@ func (p *Patient) Answers() bool {
 
 // probe asks the back end for something; that it answers with an error is an answer.
 func (p *Patient) probe() {
-	_ = posix.Ask(p.files.fd())
+	_ = p.files.ask()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asking = false

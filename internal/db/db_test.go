@@ -325,3 +325,54 @@ func TestADatabaseOpensAgainWithItsRows(t *testing.T) {
 		}
 	})
 }
+
+func TestWorkOnSharesOfABackEndOutOfReachWaits(t *testing.T) {
+	onEach(t, func(t *testing.T, db *DB) {
+		ctx := t.Context()
+		for _, id := range []abaca.ShareID{"near", "far"} {
+			withShare(t, db, id, "p")
+			db.must(t, func(tx *Tx) error {
+				_, err := tx.exec(ctx, `UPDATE shares SET backend = $1 WHERE id = $1`, string(id))
+				return err
+			})
+		}
+		for _, id := range []string{"near", "far"} {
+			db.must(t, func(tx *Tx) error {
+				_, err := tx.Begin(ctx, abaca.DeleteShare, id, abaca.Caller{}, now)
+				return err
+			})
+		}
+		insert(t, db,
+			abaca.Backup{ID: "create far", Project: "p", Share: "far"}, abaca.Backup{ID: "create near", Project: "p", Share: "near"},
+			abaca.Backup{ID: "restore far", Project: "p", Share: "near", Status: abaca.Restoring},
+			abaca.Backup{ID: "restore near", Project: "p", Share: "far", Status: abaca.Restoring},
+			abaca.Backup{ID: "delete", Project: "p", Share: "far", Status: abaca.Deleting})
+		db.must(t, func(tx *Tx) error {
+			for backup, target := range map[abaca.BackupID]abaca.ShareID{"restore far": "far", "restore near": "near"} {
+				if err := tx.SetRestoreTarget(ctx, backup, target); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		claimed := func(unreachable ...string) (ids []string) {
+			for {
+				job, ok, err := db.Claim(ctx, abaca.Operations, Worker{Name: "w", Unreachable: unreachable}, now, now.Add(time.Minute))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !ok {
+					slices.Sort(ids)
+					return ids
+				}
+				ids = append(ids, job.ID)
+			}
+		}
+		if got := claimed("far", "elsewhere"); !slices.Equal(got, []string{"create near", "delete", "near", "restore near"}) {
+			t.Errorf("with one back end out of reach, claimed are %q", got)
+		}
+		if got := claimed(); !slices.Equal(got, []string{"create far", "far", "restore far"}) {
+			t.Errorf("then, claimed are %q", got)
+		}
+	})
+}

@@ -221,10 +221,15 @@ func TestADeadFileServerIsGivenNoMoreWork(t *testing.T) {
 }
 
 func TestABackupThatHangsCanBeCancelled(t *testing.T) {
+	t.Run("in calls that nothing ends", func(t *testing.T) { cancelBackup(t, (*faultfs.FS).HangUp) })
+	t.Run("in calls that signals end", func(t *testing.T) { cancelBackup(t, (*faultfs.FS).HangUpInterruptibly) })
+}
+
+func cancelBackup(t *testing.T, hangUp func(fs *faultfs.FS, path string, ops ...string) *faultfs.Hang) {
 	fs := faultfs.Mount(t)
 	s := startRemote(t, fs, 1, 1, server.WithSilence(soon, never))
 	share := s.remoteShare("docs")
-	h := fs.HangUp(filepath.Join(fs.Dir, "docs"), "Read")
+	h := hangUp(fs, filepath.Join(fs.Dir, "docs"), "Read")
 	backup := s.beginBackup(share)
 	<-h.Met
 	s.reset("/share-backups/"+backup, abaca.Error)

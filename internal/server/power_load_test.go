@@ -311,7 +311,7 @@ func TestNothingAcknowledgedIsLostWheneverThePowerFails(t *testing.T) {
 			w.check(s)
 			w.restoreAll(s, 1)
 		}
-		quotasAreTheRows(t, s.dir, s.database)
+		quotasFit(t, s.Client)
 		if t.Failed() {
 			t.Fatalf("after %d syncs", fs.Syncs())
 		}

@@ -43,15 +43,16 @@ func (b *front) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	if in.Mode&^(keepSize|punchHole) != 0 {
 		return fuse.Status(syscall.EOPNOTSUPP)
 	}
+	// The request is not there any more when the change becomes durable.
+	mode, start, end := in.Mode, in.Offset, in.Offset+in.Length
 	return b.with(cancel, "Fallocate", in.NodeId, func(n *node) fuse.Status {
-		end := in.Offset + in.Length
 		b.fs.change(n, change{content: true, do: func(s *state) {
 			size := uint64(len(s.data))
-			if in.Mode&keepSize == 0 && end > size {
+			if mode&keepSize == 0 && end > size {
 				s.resize(int64(end))
 			}
-			if in.Mode&punchHole != 0 && in.Offset < size {
-				clear(s.data[in.Offset:min(end, size)])
+			if mode&punchHole != 0 && start < size {
+				clear(s.data[start:min(end, size)])
 			}
 		}})
 		return fuse.OK
