@@ -29,6 +29,7 @@ type Cluster struct {
 	run     *syscall.Credential // whom it runs as; nil for the test's own user
 	process *exec.Cmd
 	ended   chan error
+	removed func() error // removes dir, once nothing is in it any more
 }
 
 // Main is for TestMain: it runs the tests and then stops the cluster that they have shared, if any of them has asked for one.
@@ -124,6 +125,9 @@ func start() (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{dir: dir, bin: bin}
+	if c.removed, err = removal(dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	if os.Geteuid() == 0 { // as whom PostgreSQL refuses to run
 		if c.run, err = unprivileged(); err == nil {
 			err = os.Chown(dir, int(c.run.Uid), int(c.run.Gid))
@@ -136,9 +140,24 @@ func start() (*Cluster, error) {
 		err = c.up()
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, c.removed())
 	}
 	return c, nil
+}
+
+// removal has a directory removed when it is called or when the test dies, whichever comes first, by a process that waits for that.
+func removal(dir string) (func() error, error) {
+	const script = `cat; for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$0" && exit; sleep 1; done; exit 1`
+	waits := exec.Command("sh", "-c", script, dir)
+	waits.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what ends the test at the terminal is not to end this too
+	stdin, err := waits.StdinPipe()
+	if err == nil {
+		err = waits.Start()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return errors.Join(stdin.Close(), waits.Wait()) }, nil
 }
 
 // programs finds where initdb, postgres and psql are: of the path, or where Debian keeps them.
@@ -249,5 +268,5 @@ func (c *Cluster) remove() {
 	if c.process.ProcessState == nil {
 		c.Stop()
 	}
-	os.RemoveAll(c.dir)
+	c.removed()
 }
