@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"abaca/internal/server"
 	"abaca/internal/test/torture"
 )
 
@@ -103,7 +104,7 @@ func TestAWorkerThatStallsTouchesNothingThatIsAnothersByThen(t *testing.T) {
 	if b := api.Must(200, "share_backup", "GET", "/share-backups/"+backup, nil); b["status"] != "available" {
 		t.Errorf("the backup is %v", b["status"])
 	}
-	quotasAreTheRows(t, api.Client)
+	quotasAreTheRows(t, "", server.DatabaseURL(f.database))
 }
 
 // empty removes all that a share holds.
