@@ -29,6 +29,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newMigrateCommand(), newVerifyCommand(), newRepositoryCommand(), newKeyCommand(), newProjectCommand(), newRecoverCommand(), newUserCommand(),
-		newShareCommand(), newBackupCommand())
+	return group(root, newServeCommand(), newConfigCommand(), newPolicyCommand(), newMigrateCommand(), newVerifyCommand(), newRepositoryCommand(), newKeyCommand(), newProjectCommand(), newRecoverCommand(),
+		newUserCommand(), newShareCommand(), newBackupCommand(), newServiceCommand())
 }

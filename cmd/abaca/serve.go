@@ -15,10 +15,11 @@ import (
 )
 
 // settings are the flags of the commands that read the server's configuration.
-type settings struct{ file, listen, dataDir string }
+type settings struct{ file, listen, dataDir, role string }
 
 func (s *settings) flags(cmd *cobra.Command) {
 	s.dataFlags(cmd)
+	cmd.Flags().StringVar(&s.role, "role", "", "what to do: api takes requests, worker does the work, all does both (default all)")
 	cmd.Flags().StringVar(&s.listen, "listen", "", "address to listen on (default 127.0.0.1:8786)")
 }
 
@@ -33,6 +34,9 @@ func (s *settings) load() (server.Config, error) {
 	given := map[string]any{}
 	if s.listen != "" {
 		given["listen"] = s.listen
+	}
+	if s.role != "" {
+		given["role"] = s.role
 	}
 	if s.dataDir != "" {
 		given["data_dir"] = s.dataDir
@@ -80,7 +84,7 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err = welcome(cmd.OutOrStdout(), srv.Endpoint(), c, s.repeated()); err == nil {
+			if err = greet(cmd.OutOrStdout(), srv.Endpoint(), c, s.repeated()); err == nil {
 				err = srv.Serve(cmd.Context())
 			}
 			if cerr := srv.Close(); err == nil {
@@ -91,6 +95,15 @@ func newServeCommand() *cobra.Command {
 	}
 	s.flags(cmd)
 	return cmd
+}
+
+// greet says what the process does now.
+func greet(w io.Writer, endpoint string, c server.Config, where string) error {
+	if endpoint != "" {
+		return welcome(w, endpoint, c, where)
+	}
+	_, err := fmt.Fprintf(w, "abaca works as %s and takes no requests\n", c.Host)
+	return err
 }
 
 // welcome prints where the server is and what to try first; where are the flags that lead other commands to its data.

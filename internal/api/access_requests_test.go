@@ -97,5 +97,7 @@ var places = map[string][]place{
 
 	"GET /availability-zones": {{}},
 	"GET /services":           {{}},
+	"PUT /services/enable":    {{body: `{"host": "worker", "binary": "manila-data"}`}},
+	"PUT /services/disable":   {{body: `{"host": "worker", "binary": "manila-data"}`}},
 	"GET /extensions":         {{}},
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func (q *request) exportPath(s abaca.Share) string {
-	return q.ExportHost + ":" + q.Manager.ExportPath(s)
+	return q.ExportHost + ":" + q.Manager.ExportPath(q.Context(), s)
 }
 
 // derived is an id that belongs to a share once and for all, without a row of its own.

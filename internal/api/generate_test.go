@@ -157,6 +157,8 @@ var sound = []request{
 	{"DELETE", "/messages/{{no_id}}", ""},
 	{"GET", "/availability-zones", ""},
 	{"GET", "/services", ""},
+	{"PUT", "/services/enable", `{"host": «"worker"», "binary": «"manila-data"»}`},
+	{"PUT", "/services/disable", `{"host": «"abaca@local"», "binary": «"manila-share"», "disabled_reason": «"moving"»}`},
 	{"GET", "/extensions", ""},
 	{"GET", "/", ""},
 }

@@ -81,6 +81,8 @@ var table = []route{
 
 	{"GET", "/availability-zones", "", "availability_zone:index", 7, false, listZones},
 	{"GET", "/services", "", "service:index", 7, false, listServices},
+	{"PUT", "/services/enable", "", "service:update", 7, false, enableService},
+	{"PUT", "/services/disable", "", "service:update", 7, false, disableService},
 	{"GET", "/extensions", "", "extensions:index", 0, false, noExtensions},
 }
 

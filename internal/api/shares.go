@@ -144,9 +144,10 @@ func (q *request) shareFilter() (f db.ShareFilter, none bool, err error) {
 	}
 	if v := q.param("export_location_path"); v != nil {
 		path := strings.TrimPrefix(*v, q.ExportHost+":")
-		if f.Path, f.Backend = q.Manager.ShareAt(path); f.Path == nil {
-			none = true
+		if f.Path, f.Backend, err = q.Manager.ShareAt(q.Context(), path); err != nil {
+			return f, false, err
 		}
+		none = f.Path == nil
 	}
 	if v := q.param("metadata"); v != nil {
 		if f.Metadata, err = pairs(*v); err != nil {
@@ -157,7 +158,10 @@ func (q *request) shareFilter() (f db.ShareFilter, none bool, err error) {
 		f.Zone = q.param("availability_zone")
 	}
 	if v, ok := q.query("host"); ok && q.may("share:list_by_host") {
-		name, found := q.Manager.BackendOf(v)
+		name, found, err := q.Manager.BackendOf(q.Context(), v)
+		if err != nil {
+			return f, false, err
+		}
 		f.Backend, none = &name, none || !found
 	}
 	// There is no recycle bin, and there are no networks and groups, so nothing is in one.

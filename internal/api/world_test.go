@@ -19,6 +19,7 @@ import (
 	"abaca/internal/db"
 	"abaca/internal/health"
 	"abaca/internal/manager"
+	"abaca/internal/posix"
 	"abaca/internal/test/postgres"
 )
 
@@ -119,8 +120,11 @@ func (w *world) serve(callers api.Authenticator) {
 		Manager: manager.New(manager.Config{
 			DB: d, Backends: map[string]manager.Backend{"local": files}, DefaultBackend: "local", DefaultType: "default",
 			Protocols: []string{"NFS", "CIFS"}, DataProtocols: []string{"NFS"}, Zone: "nova", Limits: abaca.DefaultLimits,
-			Host: "worker", Log: quiet, Now: time.Now,
+			Host: "worker", Lease: time.Hour, Log: quiet, Now: time.Now, Uptime: posix.Uptime,
 		}),
+	}
+	if err := config.Manager.Register(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	w.Server = httptest.NewServer(api.New(config))
 	w.client = w.Server.Client()

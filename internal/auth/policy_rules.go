@@ -81,6 +81,7 @@ var defaults = []Rule{
 
 	{Name: "availability_zone:index", Check: adminReader, About: "list availability zones"},
 	{Name: "service:index", Check: adminOnly, About: "list services"},
+	{Name: "service:update", Check: adminOnly, About: "have workers and back ends take nothing new, or work again"},
 	{Name: "message:get", Check: adminReader, About: "show a message"},
 	{Name: "message:get_all", Check: adminReader, About: "list messages"},
 	{Name: "message:delete", Check: adminMember, About: "delete a message"},

@@ -60,7 +60,10 @@ func (b *Btrfs) Snapshot(ctx context.Context, share, name string) (*abaca.Volume
 	if err != nil {
 		return nil, err
 	}
-	err = destroy(dir, name) // left behind by a crash
+	mayChange := abaca.Guard(ctx)
+	if err = mayChange(); err == nil {
+		err = destroy(dir, name) // left behind by a crash
+	}
 	if err == nil {
 		err = posix.SnapshotSubvolume(subvolume, dir, name)
 	}
@@ -71,7 +74,13 @@ func (b *Btrfs) Snapshot(ctx context.Context, share, name string) (*abaca.Volume
 		}
 		return nil, fmt.Errorf("take snapshot: %w", err)
 	}
-	release := func() error { return errors.Join(wrap("remove snapshot", destroy(dir, name)), posix.Close(dir)) }
+	release := func() error {
+		err := mayChange() // since whoever has the work now may read a snapshot of the same name
+		if err == nil {
+			err = destroy(dir, name)
+		}
+		return errors.Join(wrap("remove snapshot", err), posix.Close(dir))
+	}
 	root, err := posix.OpenDir(dir, path.Join(name, below))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshot: %w", err), release())
@@ -151,7 +160,7 @@ func (b *Btrfs) Sweep(ctx context.Context, inUse func(name string) (bool, error)
 
 // Remove deletes a share, at once where it is a subvolume without others in it.
 func (b *Btrfs) Remove(ctx context.Context, share string) error {
-	if !strings.Contains(share, "/") {
+	if !strings.Contains(share, "/") && abaca.Guard(ctx)() == nil {
 		if err := posix.DestroySubvolume(b.fd(), share); err == nil {
 			return wrap("remove share", unix.Fsync(b.fd()))
 		}

@@ -163,6 +163,9 @@ func usage(ctx context.Context, dir int) (bytes int64, err error) {
 // Remove deletes a share. Its root directory takes another name first, so that the share is gone at once and a crash leaves
 // nothing that looks like one; a root that cannot be renamed, as a mount point cannot, is emptied where it is.
 func (d *Directory) Remove(ctx context.Context, share string) error {
+	if err := abaca.Guard(ctx)(); err != nil {
+		return fmt.Errorf("remove share: %w", err)
+	}
 	parent, name := path.Split(share)
 	at := d.fd()
 	if parent != "" {
@@ -209,7 +212,11 @@ func emptyTree(ctx context.Context, dir int, name string) error {
 	if err != nil {
 		return ignoreGone(err)
 	}
+	mayChange := abaca.Guard(ctx)
 	err = eachEntry(ctx, fd, func(child string, st posix.Stat) error {
+		if err := mayChange(); err != nil {
+			return err
+		}
 		if st.Type() == unix.S_IFDIR {
 			return removeTree(ctx, fd, child)
 		}

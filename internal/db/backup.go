@@ -99,8 +99,8 @@ func (r reader) HasBackups(ctx context.Context) (has bool, err error) {
 func (tx *Tx) InsertBackup(ctx context.Context, b abaca.Backup, asked abaca.Caller) error {
 	_, err := tx.exec(ctx, `INSERT INTO share_backups (id, project_id, user_id, share_id, size, display_name, display_description,
 			backup_type, with_options, zone, host, topic, status, created_at, lease_until,
-			asked_request, asked_user, asked_project)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17)`,
+			asked_request, asked_user, asked_project, needs)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17, (SELECT backend FROM shares WHERE id = $4))`,
 		b.ID, b.Project, b.User, b.Share, b.Size, b.Name, b.Description, b.Type, b.WithOptions, b.Zone, b.Host, b.Topic,
 		b.Status, micros(b.CreatedAt), asked.Request, asked.User, asked.Project)
 	if err != nil {
@@ -132,11 +132,8 @@ func (tx *Tx) SetRestoreTarget(ctx context.Context, id abaca.BackupID, target ab
 }
 
 // SetWorkplace notes where a backup's data is made: the worker's or the back end's host, and the topic.
-func (tx *Tx) SetWorkplace(ctx context.Context, id abaca.BackupID, host, topic string) error {
-	if _, err := tx.exec(ctx, `UPDATE share_backups SET host = $2, topic = $3 WHERE id = $1`, id, host, topic); err != nil {
-		return fmt.Errorf("set backup host: %w", err)
-	}
-	return nil
+func (tx *Tx) SetWorkplace(ctx context.Context, job Job, host, topic string) error {
+	return tx.mustHold(ctx, "set backup host", `UPDATE share_backups SET host = $4, topic = $5`, job, host, topic)
 }
 
 // SetBackupRef names the data of a backup whose save has ended.

@@ -14,15 +14,8 @@ import (
 // A Worker is who claims work.
 type Worker struct {
 	Name       string
-	PerProject int // how many of the operations it is asked for it does for one project at a time; 0 for any number
-
-	Unreachable []string // back ends whose shares it takes no work on
-}
-
-// shareOf is where the row of an operation's subject names the share whose files the work is about; the operations that it lacks touch none.
-var shareOf = map[string]string{
-	abaca.CreateBackup.Name: "share_id", abaca.RestoreBackup.Name: "target_share_id", abaca.CreateSnapshot.Name: "share_id",
-	abaca.CreateShare.Name: "id", abaca.ManageShare.Name: "id", abaca.DeleteShare.Name: "id",
+	PerProject int      // how many of the operations it is asked for it does for one project at a time; 0 for any number
+	Backends   []string // that it reaches
 }
 
 // claims is how often work that another worker took meanwhile is looked for anew before the next look has to do.
@@ -33,6 +26,9 @@ const claims = 5
 // Projects take turns: first comes the one that has the least work under way, then the one whose last turn is longest ago, so that
 // whoever asks for much makes others wait for one operation at most where there is a slot free. Within a project the operations
 // are in the order in which they are given, and work of one operation goes by how long it has waited.
+//
+// A worker may take what needs a back end that it reaches, or none. One that is disabled takes nothing, and nobody takes what needs a
+// back end that is disabled.
 func (db *DB) Claim(ctx context.Context, ops []abaca.Operation, w Worker, now, until time.Time) (job Job, ok bool, err error) {
 	for range claims {
 		// A plain read first: workers look often and find nothing, and that must not take the write lock.
@@ -90,39 +86,34 @@ func (db *DB) nextJob(ctx context.Context, ops []abaca.Operation, w Worker, now 
 }
 
 // nextQuery asks for the number of the operation and the id of its subject. For each operation, p steps from one project that
-// has work to the next, and one seek finds what has waited longest in each: the many rows of a project with much to do are not read.
+// has work to the next, and one seek for each back end finds what has waited longest in each: the many rows of a project with much to do
+// are not read.
 func nextQuery(ops []abaca.Operation, w Worker, now time.Time) (query string, args []any) {
 	arg := func(v any) string {
 		args = append(args, v)
 		return "$" + strconv.Itoa(len(args))
 	}
 	at, owner, most := arg(micros(now)), arg(w.Name), arg(w.PerProject)
-	unreachable := ""
-	if len(w.Unreachable) > 0 {
-		var names []string
-		for _, b := range w.Unreachable {
-			names = append(names, arg(b))
-		}
-		unreachable = " NOT IN (SELECT id FROM shares WHERE backend IN (" + strings.Join(names, ", ") + "))"
+	reach := `SELECT '' AS backend`
+	for _, b := range w.Backends {
+		reach += ` UNION ALL SELECT CAST(` + arg(b) + ` AS TEXT)`
 	}
 	var projects, waiting, running []string
 	for i, op := range ops {
-		reachable := ""
-		if column, touches := shareOf[op.Name]; touches && unreachable != "" {
-			reachable = " AND " + column + unreachable
-		}
 		n, table, status := strconv.Itoa(i), tableOf[op.Kind], arg(string(op.Subject.During))
 		leased := `FROM ` + table + ` WHERE status = ` + status + ` AND lease_until IS NOT NULL`
 		projects = append(projects, `p`+n+` (project) AS (
 			SELECT min(project_id) `+leased+` UNION ALL
 			SELECT (SELECT min(project_id) `+leased+` AND project_id > p`+n+`.project) FROM p`+n+` WHERE p`+n+`.project IS NOT NULL)`)
-		waiting = append(waiting, `SELECT `+n+` AS op, p`+n+`.project AS project, j.id AS id, j.lease_until AS since FROM p`+n+` JOIN `+table+` j
-			ON j.id = (SELECT id `+leased+` AND project_id = p`+n+`.project AND lease_until <= `+at+reachable+` ORDER BY lease_until, id LIMIT 1)`)
+		waiting = append(waiting, `SELECT `+n+` AS op, p`+n+`.project AS project, j.id AS id, j.lease_until AS since FROM p`+n+` CROSS JOIN reach JOIN `+table+` j
+			ON j.id = (SELECT id `+leased+` AND project_id = p`+n+`.project AND needs = reach.backend AND lease_until <= `+at+`
+				ORDER BY lease_until, id LIMIT 1)`)
 		running = append(running, `SELECT project_id AS project, lease_owner AS owner FROM `+table+`
 			WHERE lease_owner IS NOT NULL AND status = `+status)
 	}
 	heavy := arg(len(ops) > 0 && ops[0].Heavy)
-	return `WITH RECURSIVE ` + strings.Join(projects, ", ") + `
+	return `WITH RECURSIVE reach AS (SELECT backend FROM (` + reach + `) r WHERE NOT EXISTS (SELECT 1 FROM services
+			WHERE disabled AND (kind = 'worker' AND name = ` + owner + ` OR kind = 'backend' AND name = r.backend))), ` + strings.Join(projects, ", ") + `
 		SELECT c.op, c.id FROM (` + strings.Join(waiting, " UNION ALL ") + `) c
 		LEFT JOIN (SELECT project, count(*) AS total, sum(CASE WHEN owner = ` + owner + ` THEN 1 ELSE 0 END) AS own
 			FROM (` + strings.Join(running, " UNION ALL ") + `) r GROUP BY project) u ON u.project = c.project

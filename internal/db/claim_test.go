@@ -122,7 +122,7 @@ func TestAJobKnowsWhoAskedForIt(t *testing.T) {
 		}
 		asked := abaca.Caller{User: "root", Project: "admins", Request: "req-1"}
 		db.must(t, func(tx *Tx) error {
-			ok, err := tx.Begin(ctx, abaca.DeleteBackup, "b", asked, now)
+			ok, err := tx.Begin(ctx, abaca.DeleteBackup, "b", "", asked, now)
 			if err == nil && !ok {
 				t.Error("the deletion did not begin")
 			}
@@ -159,7 +159,7 @@ func TestLookingForWorkReadsNoMoreWhereMuchWaits(t *testing.T) {
 			t.Errorf("%s in\n%s", step, strings.Join(plan, "\n"))
 		}
 	}
-	if steps := strings.Join(plan, "\n"); !strings.Contains(steps, "SEARCH share_backups USING COVERING INDEX share_backups_waiting (status=? AND project_id=? AND lease_until>? AND lease_until<?)") {
+	if steps := strings.Join(plan, "\n"); !strings.Contains(steps, "SEARCH share_backups USING COVERING INDEX share_backups_waiting (status=? AND project_id=? AND needs=? AND lease_until>? AND lease_until<?)") {
 		t.Error(steps)
 	}
 }

@@ -45,6 +45,7 @@ type dialect struct {
 	text      string             // the type of text that is compared byte by byte, as Go compares strings
 	isolation sql.IsolationLevel // of transactions: as though they were made one after the other
 	unclaimed string             // ends a query for a row to be claimed: rows that another is claiming are passed over
+	clock     string             // a query for the database's own time, in microseconds; empty where it is this machine's
 	offer     string             // tells other processes that there is work, once the transaction commits; empty for none
 }
 
@@ -99,6 +100,21 @@ func (db *DB) Close() error {
 		db.seat.leave()
 	}
 	return err
+}
+
+// Shared reports whether other processes may serve the same database.
+func (db *DB) Shared() bool { return db.seat != nil }
+
+// Clock returns the time of the database's machine.
+func (db *DB) Clock(ctx context.Context) (time.Time, error) {
+	if db.clock == "" {
+		return time.Now(), nil
+	}
+	var us int64
+	if err := db.q.QueryRowContext(ctx, db.clock).Scan(&us); err != nil {
+		return time.Time{}, fmt.Errorf("ask the database for the time: %w", err)
+	}
+	return fromMicros(us), nil
 }
 
 // Ping reports whether the database answers.

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -64,15 +65,16 @@ func inStatuses(n int, statuses []abaca.Status) (string, []any) {
 	return "status IN (" + strings.Join(marks, ", ") + ")", args
 }
 
-// Begin moves the subject of an operation from rest into its During status and offers it to the workers, who are told who asked.
+// Begin moves the subject of an operation from rest into its During status and offers it to the workers that reach the back end which
+// it needs, empty for none, and who are told who asked.
 // It returns false, and changes nothing, where the row is not in a status the operation may start from.
-func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id string, asked abaca.Caller, now time.Time) (bool, error) {
-	from, args := inStatuses(7, op.Subject.From)
+func (tx *Tx) Begin(ctx context.Context, op abaca.Operation, id, needs string, asked abaca.Caller, now time.Time) (bool, error) {
+	from, args := inStatuses(8, op.Subject.From)
 	n, err := tx.exec(ctx, `UPDATE `+tableOf[op.Kind]+`
 		SET status = $1, lease_until = $2, lease_owner = NULL, tries = 0, fail_reason = '', updated_at = $2,
-			asked_request = $4, asked_user = $5, asked_project = $6
+			asked_request = $4, asked_user = $5, asked_project = $6, needs = $7
 		WHERE id = $3 AND lease_until IS NULL AND `+from,
-		append([]any{op.Subject.During, micros(now), id, asked.Request, asked.User, asked.Project}, args...)...)
+		append([]any{op.Subject.During, micros(now), id, asked.Request, asked.User, asked.Project, needs}, args...)...)
 	if err != nil {
 		return false, fmt.Errorf("begin %s: %w", op.Name, err)
 	}
@@ -135,6 +137,19 @@ func (tx *Tx) mustHold(ctx context.Context, what, query string, job Job, args ..
 	return nil
 }
 
+// Hold fails with ErrLeaseLost where the job is not its worker's any more.
+func (tx *Tx) Hold(ctx context.Context, job Job) error {
+	var one int
+	err := tx.q.QueryRowContext(ctx, `SELECT 1 FROM `+tableOf[job.Operation.Kind]+held, job.ID, job.Attempt, job.Operation.Subject.During).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrLeaseLost
+	}
+	if err != nil {
+		return fmt.Errorf("look whether the lease is held: %w", err)
+	}
+	return nil
+}
+
 // Beat extends a job's lease.
 func (tx *Tx) Beat(ctx context.Context, job Job, until time.Time) error {
 	return tx.mustHold(ctx, "extend lease", `UPDATE `+tableOf[job.Operation.Kind]+` SET lease_until = $4`, job, micros(until))
@@ -187,11 +202,8 @@ func (tx *Tx) Reset(ctx context.Context, kind abaca.Kind, id string, to abaca.St
 }
 
 // ForgetData takes the name of its data from a backup or snapshot whose data is about to be deleted.
-func (tx *Tx) ForgetData(ctx context.Context, kind abaca.Kind, id string) error {
-	if _, err := tx.exec(ctx, `UPDATE `+tableOf[kind]+` SET ref = '' WHERE id = $1`, id); err != nil {
-		return fmt.Errorf("forget data: %w", err)
-	}
-	return nil
+func (tx *Tx) ForgetData(ctx context.Context, job Job) error {
+	return tx.mustHold(ctx, "forget data", `UPDATE `+tableOf[job.Operation.Kind]+` SET ref = ''`, job)
 }
 
 // Underway returns the work that is done on the row, or waits; ok is false where it is nobody's work.

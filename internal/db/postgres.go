@@ -28,6 +28,7 @@ var postgresDialect = &dialect{
 	text:      `TEXT COLLATE "C"`,
 	isolation: sql.LevelSerializable,
 	unclaimed: ` FOR UPDATE SKIP LOCKED`,
+	clock:     `SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)`,
 	offer:     `SELECT pg_notify('` + workChannel + `', '')`,
 }
 
@@ -76,11 +77,18 @@ func parse(text string) (*pgx.ConnConfig, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	if config.RuntimeParams[idleKey] == "" {
+		config.RuntimeParams[idleKey] = "10000"
+	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "abaca"
 	}
 	return config, nil
 }
+
+// idleKey is how long, in milliseconds, a process may stall in the middle of a transaction before the database breaks it off: what it has
+// changed is locked until then, and those who are to take its work over wait for it.
+const idleKey = "idle_in_transaction_session_timeout"
 
 const (
 	// connectTimeout is how long a host may take to accept a connection where the URL says nothing else.

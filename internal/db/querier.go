@@ -104,6 +104,7 @@ var (
 		"57P02": true, // crash shutdown
 		"57P03": true, // cannot connect now: starting, stopping, recovering
 		"57P05": true, // idle session timeout
+		"25P03": true, // idle in a transaction timeout: this process has stalled
 		"25006": true, // read only: a standby that is not in charge yet, or no longer
 	}
 )

@@ -26,7 +26,7 @@ func (tx *Tx) OpenRound(ctx context.Context, project abaca.ProjectID, due time.T
 	return nil
 }
 
-// ClaimRound takes the slice that has been due longest and leases it to owner. ok is false where none is due.
+// ClaimRound takes the slice that has been due longest and leases it to owner. ok is false where none is due, or the worker is disabled.
 func (db *DB) ClaimRound(ctx context.Context, owner string, now, until time.Time) (r Round, ok bool, err error) {
 	var due bool // a plain read first, as in Claim
 	if err := db.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM verification_rounds WHERE due_at <= $1)`, micros(now)).Scan(&due); err != nil {
@@ -38,7 +38,7 @@ func (db *DB) ClaimRound(ctx context.Context, owner string, now, until time.Time
 	rounds, err := all(ctx, querier{db.write}, func(s scanner) (r Round, err error) {
 		return r, s.Scan(&r.Project, &r.Reached, &r.Attempt, &r.Tries)
 	}, `UPDATE verification_rounds SET due_at = $1, lease_owner = $2, attempt = attempt + 1, tries = tries + 1
-		WHERE due_at <= $3 AND project_id = (SELECT project_id FROM verification_rounds WHERE due_at <= $3 ORDER BY due_at, project_id LIMIT 1`+db.unclaimed+`)
+		WHERE due_at <= $3 AND NOT EXISTS (SELECT 1 FROM services WHERE disabled AND kind = 'worker' AND name = $2) AND project_id = (SELECT project_id FROM verification_rounds WHERE due_at <= $3 ORDER BY due_at, project_id LIMIT 1`+db.unclaimed+`)
 		RETURNING project_id, reached, attempt, tries`, micros(until), owner, micros(now))
 	if err != nil {
 		return Round{}, false, fmt.Errorf("claim a verification: %w", err)

@@ -51,7 +51,7 @@ func TestOfferedWorkWakesOtherProcesses(t *testing.T) {
 			return tx.InsertSnapshot(ctx, abaca.Snapshot{ID: "n", Project: "p", Share: "s", Status: abaca.Creating, CreatedAt: now}, abaca.Caller{})
 		}},
 		{"a deletion", func(tx *Tx) error {
-			ok, err := tx.Begin(ctx, abaca.DeleteShare, "s", abaca.Caller{}, now)
+			ok, err := tx.Begin(ctx, abaca.DeleteShare, "s", "", abaca.Caller{}, now)
 			if !ok {
 				t.Error("the deletion has not begun")
 			}

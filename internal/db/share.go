@@ -127,8 +127,8 @@ func (r reader) Dependents(ctx context.Context, id abaca.ShareID) (backups, snap
 func (tx *Tx) InsertShare(ctx context.Context, s abaca.Share, asked abaca.Caller) error {
 	_, err := tx.exec(ctx, `INSERT INTO shares (id, project_id, user_id, share_type_id, size, display_name, display_description, proto,
 			is_public, metadata, zone, backend, path, snapshot_id, source_backup_id, status, created_at, lease_until,
-			asked_request, asked_user, asked_project)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '', $15, $16, $16, $17, $18, $19)`,
+			asked_request, asked_user, asked_project, needs)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, '', $15, $16, $16, $17, $18, $19, $12)`,
 		s.ID, s.Project, s.User, s.Type, s.Size, s.Name, s.Description, s.Proto, s.Public, text(s.Metadata), s.Zone, s.Backend,
 		s.Path, s.Snapshot, s.Status, micros(s.CreatedAt), asked.Request, asked.User, asked.Project)
 	if err != nil {

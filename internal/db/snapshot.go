@@ -59,9 +59,10 @@ func (r reader) Snapshots(ctx context.Context, f SnapshotFilter, p Page) ([]abac
 func (tx *Tx) InsertSnapshot(ctx context.Context, s abaca.Snapshot, asked abaca.Caller) error {
 	_, err := tx.exec(ctx, `INSERT INTO share_snapshots (id, project_id, user_id, share_id, share_size, proto, display_name,
 			display_description, metadata, status, created_at, lease_until,
-			asked_request, asked_user, asked_project)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14)`,
-		s.ID, s.Project, s.User, s.Share, s.ShareSize, s.Proto, s.Name, s.Description, text(s.Metadata), s.Status, micros(s.CreatedAt), asked.Request, asked.User, asked.Project)
+			asked_request, asked_user, asked_project, needs)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, (SELECT backend FROM shares WHERE id = $4))`,
+		s.ID, s.Project, s.User, s.Share, s.ShareSize, s.Proto, s.Name, s.Description, text(s.Metadata), s.Status, micros(s.CreatedAt),
+		asked.Request, asked.User, asked.Project)
 	if err != nil {
 		return fmt.Errorf("add share snapshot: %w", err)
 	}

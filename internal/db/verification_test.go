@@ -144,7 +144,7 @@ func TestRecordsGoWithWhatTheyAreOf(t *testing.T) {
 		}
 		still(true)
 		db.must(t, func(tx *Tx) error {
-			_, err := tx.Begin(ctx, abaca.DeleteBackup, "b", abaca.Caller{}, now)
+			_, err := tx.Begin(ctx, abaca.DeleteBackup, "b", "", abaca.Caller{}, now)
 			return err
 		})
 		still(false)
@@ -288,7 +288,10 @@ func TestWhatWasSavedBeforeIsVerifiedToo(t *testing.T) {
 		if r, ok, err := db.ClaimRound(t.Context(), "w", now, now.Add(time.Minute)); err != nil || ok {
 			t.Errorf("claimed %+v besides, %v", r, err)
 		}
-		job, ok, err := db.Claim(t.Context(), abaca.Operations, Worker{Name: "w"}, now, now.Add(time.Minute))
+		if job, ok, err := db.Claim(t.Context(), abaca.Operations, Worker{Name: "w"}, now, now.Add(time.Minute)); err != nil || ok {
+			t.Errorf("claimed without reaching the back end: %+v, %v", job, err)
+		}
+		job, ok, err := db.Claim(t.Context(), abaca.Operations, Worker{Name: "w", Backends: []string{"b"}}, now, now.Add(time.Minute))
 		if err != nil || !ok || job.ID != "d" || job.Asked.Request != "" || job.Asked.User != "" {
 			t.Errorf("of the work that nobody is known to have asked for: %+v, %v, %v", job, ok, err)
 		}

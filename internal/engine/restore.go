@@ -124,6 +124,7 @@ type restorer struct {
 	meter    *meter
 	halted   func() error // why nothing may be written any more; checked before each change, since calls may take for ever
 	syncEach bool         // see syncFile
+	guard    func() error // whether the share is this restore's still
 	clearing bool         // only remove what is extra or will be replaced
 	removed  atomic.Int64 // entries
 	tasks    chan task
@@ -143,7 +144,7 @@ type restorer struct {
 func newRestorer(ctx context.Context, src source, contents func() contentReader, hash func() contentHash, log *slog.Logger) *restorer {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	return &restorer{
-		source: src, contents: contents, hash: hash, halted: func() error { return nil }, tally: tally{ctx: ctx, log: log}, meter: new(meter), begun: map[*job]struct{}{},
+		source: src, contents: contents, hash: hash, halted: func() error { return nil }, guard: abaca.Guard(ctx), tally: tally{ctx: ctx, log: log}, meter: new(meter), begun: map[*job]struct{}{},
 		dirs: newDirCache(idleDirs), links: newLinkGroups(),
 		tasks: make(chan task, workers), workers: workers,
 		uid:        uint32(unix.Geteuid()),
@@ -152,6 +153,12 @@ func newRestorer(ctx context.Context, src source, contents func() contentReader,
 		seeds:      [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 }
+
+// A fenced error says that the share is not this restore's any more. It ends the restore on the spot: nothing is tidied up, since what is
+// there is another's to deal with.
+type fenced struct{ error }
+
+func (f fenced) Unwrap() error { return f.error }
 
 // temp returns a new name for something that is not complete. A leftover of a crash is an extra entry to the next run.
 func (r *restorer) temp() string {
@@ -178,7 +185,12 @@ func (r *restorer) run(ctx context.Context, fd int, root object.ID) error {
 	defer r.abandon()
 
 	outer := ctx
-	r.halted = func() error { return context.Cause(outer) }
+	r.halted = func() error {
+		if err := r.guard(); err != nil {
+			return fenced{err}
+		}
+		return context.Cause(outer)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range r.workers {
 		group.Go(func() error { return r.work(ctx) })

@@ -14,6 +14,9 @@ import (
 // writePiece is how much goes into one write; see the measurements in ARCHITECTURE.md.
 const writePiece = 256 << 10
 
+// copyPiece is how much of a file is copied in one go.
+const copyPiece = 16 << 20
+
 // begin makes the new file, under its own name where that is free. j.mu is held if several workers share j.
 func (r *restorer) begin(j *job) (err error) {
 	fd, err := r.dirs.use(j.dir)
@@ -92,7 +95,7 @@ func (r *restorer) complete(ctx context.Context, j *job, err error) error {
 	}
 	defer r.dirs.done(j.dir)
 	if err := r.closeOut(j); err != nil {
-		return errors.Join(fmt.Errorf("close: %w", err), ignoreMissing(posix.Unlink(fd, j.newName())))
+		return errors.Join(fmt.Errorf("close: %w", err), r.discard(fd, j.newName()))
 	}
 	if j.temp == "" {
 		return nil
@@ -121,6 +124,9 @@ func (r *restorer) closeOut(j *job) error {
 func (r *restorer) drop(j *job) error {
 	st, serr := posix.StatFD(j.out)
 	err := errors.Join(serr, r.closeOut(j))
+	if gerr := r.guard(); gerr != nil {
+		return errors.Join(err, gerr)
+	}
 	fd, derr := r.dirs.use(j.dir)
 	if derr != nil {
 		return errors.Join(err, derr)
@@ -129,7 +135,15 @@ func (r *restorer) drop(j *job) error {
 	if now, nerr := posix.StatAt(fd, j.newName()); nerr != nil || !now.Same(&st) {
 		return errors.Join(err, ignoreMissing(nerr))
 	}
-	return errors.Join(err, ignoreMissing(posix.Unlink(fd, j.newName())))
+	return errors.Join(err, r.discard(fd, j.newName()))
+}
+
+// discard removes a file that was made here and is of no use; what is gone already is.
+func (r *restorer) discard(fd int, name string) error {
+	if err := r.guard(); err != nil {
+		return err
+	}
+	return ignoreMissing(posix.Unlink(fd, name))
 }
 
 // abandon drops what is not complete when a restore is broken off, so that it takes no space. No worker runs any more.
@@ -142,6 +156,9 @@ func (r *restorer) abandon() {
 }
 
 func (r *restorer) dressNew(j *job) error {
+	if err := r.halted(); err != nil {
+		return err
+	}
 	if j.trailingHole {
 		if err := posix.Truncate(j.out, j.e.size); err != nil {
 			return fmt.Errorf("set the size: %w", err)
@@ -246,7 +263,10 @@ func (p *patch) start(upTo int64) error {
 		if start >= upTo || start >= end {
 			return nil
 		}
-		end = min(end, upTo)
+		end = min(end, upTo, start+copyPiece)
+		if err := p.halted(); err != nil {
+			return err
+		}
 		if err := posix.CopyRange(p.old, p.job.out, start, end-start); err != nil {
 			return fmt.Errorf("copy what is there: %w", err)
 		}

@@ -117,6 +117,9 @@ func (r *restorer) dressDir(d *targetDir) error {
 
 // dressExisting is dress for what may carry flags that forbid it. It counts what could not be set.
 func (r *restorer) dressExisting(n subject, e *entry, st *posix.Stat, at location) error {
+	if err := r.halted(); err != nil {
+		return err
+	}
 	if n.isOpen() && (st.Immutable || st.AppendOnly) {
 		have, err := n.attrs()
 		if err == nil && sameAttributes(e, st) && slices.EqualFunc(have, e.xattrs, equalAttr) {
@@ -143,7 +146,7 @@ func (r *restorer) put(ctx context.Context, j *job, fd int, temp string) error {
 		err = posix.Rename(fd, temp, fd, name)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("put the file in place: %w", err), ignoreMissing(posix.Unlink(fd, temp)))
+		return errors.Join(fmt.Errorf("put the file in place: %w", err), r.discard(fd, temp))
 	}
 	return nil
 }
@@ -159,7 +162,10 @@ func (r *restorer) putOverDir(ctx context.Context, j *job, fd int, temp string) 
 	if err != nil {
 		return err
 	}
-	if err := posix.Rename(fd, temp, fd, j.e.name); err != nil {
+	if err = r.halted(); err == nil {
+		err = posix.Rename(fd, temp, fd, j.e.name)
+	}
+	if err != nil {
 		return err
 	}
 	return r.remove(ctx, j.dir, fd, old)

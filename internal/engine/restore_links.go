@@ -154,7 +154,7 @@ func (r *restorer) linkNow(ctx context.Context, j *job) error {
 		err = errors.New("its first name was replaced meanwhile")
 	}
 	if err != nil {
-		return errors.Join(err, posix.Unlink(to, temp))
+		return errors.Join(err, r.discard(to, temp))
 	}
 	return r.put(ctx, j, to, temp)
 }

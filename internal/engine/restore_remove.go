@@ -34,12 +34,18 @@ func (r *restorer) change(d *targetDir, fd int, do func() error) error {
 	if ferr != nil {
 		return err
 	}
+	if err := r.halted(); err != nil {
+		return err
+	}
 	return do()
 }
 
 // unlock makes an open directory changeable: without flags (which opened reports), and writable to its owner.
 func (r *restorer) unlock(fd int) (opened bool, err error) {
 	st, err := posix.StatFD(fd)
+	if err == nil {
+		err = r.halted()
+	}
 	if err != nil {
 		return false, err
 	}
@@ -58,7 +64,7 @@ func (r *restorer) unlock(fd int) (opened bool, err error) {
 // unflag takes the immutable and append-only flags off an entry; it reports whether there were any and they are gone.
 func (r *restorer) unflag(dir int, name string) bool {
 	st, err := posix.StatAt(dir, name)
-	if err != nil || !st.Immutable && !st.AppendOnly {
+	if err != nil || !st.Immutable && !st.AppendOnly || r.halted() != nil {
 		return false
 	}
 	var fd int
@@ -233,6 +239,9 @@ func (r *restorer) flatten(ctx context.Context, top, dir int, name string, mount
 		if done, err = r.emptyOnce(ctx, top, sub, mount); err != nil {
 			return err
 		}
+	}
+	if err := r.halted(); err != nil {
+		return err
 	}
 	return posix.Rmdir(dir, name)
 }

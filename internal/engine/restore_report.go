@@ -128,6 +128,9 @@ var errDamaged = errors.New("saved data is missing or damaged")
 // fatal tells errors that meet every file from those that meet one, and words the former for the tenant; nil for the latter.
 func fatal(err error) error {
 	text := ""
+	if f, ok := errors.AsType[fenced](err); ok {
+		return f
+	}
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		text = "the share's file system is full"

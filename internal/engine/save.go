@@ -140,6 +140,9 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 	m := newManifest(req, &tree, started, e.config.Now())
 	noteReport(m, result)
 	err = t.publish(func() error {
+		if err := abaca.Guard(ctx)(); err != nil { // what was saved here, somebody else saves, or nobody wants any more
+			return err
+		}
 		if err := s.commit(ctx, m); err != nil {
 			return err
 		}

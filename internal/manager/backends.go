@@ -6,50 +6,100 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"abaca"
+	"abaca/internal/db"
 )
 
-// HostOf is a back end's host as services have it, in Manila's form host@back end. Every worker reaches every back end, so
-// the host part names the service rather than a machine.
+// HostOf is a back end's host as services have it, in Manila's form host@back end. Several workers may reach a back end, so the host
+// part names the service rather than a machine.
 func HostOf(backend string) string { return "abaca@" + backend }
 
 // ServiceHost is the host of a back end's shares: with the pool, of which each back end has one.
 func ServiceHost(backend string) string { return HostOf(backend) + "#" + backend }
 
-// BackendNames lists the back ends in alphabetical order.
+// BackendNames lists the back ends that this process itself reaches in alphabetical order.
 func (m *Manager) BackendNames() []string { return slices.Sorted(maps.Keys(m.Backends)) }
 
-// BackendOf finds the back end whose shares have this host.
-func (m *Manager) BackendOf(host string) (name string, ok bool) {
-	for name := range m.Backends {
-		if ServiceHost(name) == host {
-			return name, true
+// A reach is what workers have reported of the back ends that they reach, or did before they went down. The first is that which they name
+// first.
+type reach struct {
+	list []db.Reached
+	at   time.Duration // on the clock of Uptime
+}
+
+// root returns the path that a back end's workers have it under.
+func (r reach) root(backend string) (path string, ok bool) {
+	for _, b := range r.list {
+		if b.Backend == backend {
+			return b.Path, true
 		}
 	}
 	return "", false
 }
 
-// ExportPath returns where the share's files are on the export host, empty where its back end is not configured.
-func (m *Manager) ExportPath(s abaca.Share) string {
-	if b, ok := m.Backends[s.Backend]; ok {
-		return b.Absolute(s.Path)
+// reached asks what is known of back ends.
+func (m *Manager) reached(ctx context.Context) (reach, error) {
+	now := m.Uptime()
+	list, err := m.DB.Reachable(ctx, m.now())
+	if err != nil {
+		return reach{}, err
 	}
-	return ""
+	r := reach{list, now}
+	m.known.Store(&r)
+	return r, nil
+}
+
+// exportsFresh is how long export locations go by what was last heard of back ends.
+const exportsFresh = time.Second
+
+// ExportPath returns where the share's files are on the export host, empty where no worker has said so.
+func (m *Manager) ExportPath(ctx context.Context, s abaca.Share) string {
+	var r reach
+	if known := m.known.Load(); known != nil {
+		r = *known
+	}
+	root, ok := r.root(s.Backend)
+	if !ok || m.Uptime()-r.at > exportsFresh {
+		if r, err := m.reached(ctx); err == nil {
+			root, ok = r.root(s.Backend)
+		}
+	}
+	if !ok {
+		return ""
+	}
+	return filepath.Join(root, s.Path)
+}
+
+// BackendOf finds the back end whose shares have this host.
+func (m *Manager) BackendOf(ctx context.Context, host string) (name string, ok bool, err error) {
+	r, err := m.reached(ctx)
+	for _, b := range r.list {
+		if ServiceHost(b.Backend) == host {
+			return b.Backend, true, nil
+		}
+	}
+	return "", false, err
 }
 
 // ShareAt splits an absolute path into a back end and a path below it; both are nil where it lies in none.
-func (m *Manager) ShareAt(absolute string) (path, backend *string) {
-	for name, b := range m.Backends {
-		root := b.Absolute("")
-		if rest, ok := strings.CutPrefix(filepath.Clean(absolute), root+"/"); ok {
-			return &rest, &name
+func (m *Manager) ShareAt(ctx context.Context, absolute string) (path, backend *string, err error) {
+	r, err := m.reached(ctx)
+	for _, b := range r.list {
+		if rest, ok := below(absolute, b.Path); ok {
+			return &rest, &b.Backend, nil
 		}
 	}
-	return nil, nil
+	return nil, nil, err
 }
 
-// backendOf returns the back end that keeps a share's files.
+func below(absolute, root string) (rest string, ok bool) {
+	return strings.CutPrefix(filepath.Clean(absolute), root+"/")
+}
+
+// backendOf returns the back end that keeps a share's files. Work comes to workers that reach what it needs, so that one which does not
+// has been given a share that was moved meanwhile.
 func (m *Manager) backendOf(s abaca.Share) (Backend, error) {
 	if b, ok := m.Backends[s.Backend]; ok {
 		return b, nil
@@ -70,13 +120,12 @@ func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*ab
 	return b.Mount(ctx, s.Path)
 }
 
-// silentBackends names the back ends that do not answer, whose work waits.
-func (m *Manager) silentBackends() (names []string) {
-	for name, b := range m.Backends {
-		if p, ok := b.(Prober); ok && !p.Answers() {
+// answering lists the back ends that this worker reaches and that answer. The work of others waits, or is another worker's.
+func (m *Manager) answering() (names []string) {
+	for _, name := range m.BackendNames() {
+		if p, ok := m.Backends[name].(Prober); !ok || p.Answers() {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names)
 	return names
 }

@@ -137,7 +137,7 @@ func (w *createBackup) do(ctx context.Context, report func(abaca.Progress)) (err
 	if err != nil {
 		return err
 	}
-	if err := w.takeUp(ctx, w.b, s); err != nil {
+	if err := w.takeUp(ctx, s); err != nil {
 		return err
 	}
 	parent, err := w.DB.Parent(ctx, s.ID)
@@ -172,12 +172,12 @@ func (w *createBackup) do(ctx context.Context, report func(abaca.Progress)) (err
 }
 
 // takeUp notes where the work is done: on this worker or, for a backup with options, at the share's own back end.
-func (m *Manager) takeUp(ctx context.Context, b abaca.Backup, s abaca.Share) error {
-	host, topic := m.Host, abaca.TopicData
-	if b.WithOptions {
+func (w *createBackup) takeUp(ctx context.Context, s abaca.Share) error {
+	host, topic := w.Host, abaca.TopicData
+	if w.b.WithOptions {
 		host, topic = ServiceHost(s.Backend), abaca.TopicShare
 	}
-	return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.SetWorkplace(ctx, b.ID, host, topic) })
+	return w.DB.Transact(ctx, func(tx *db.Tx) error { return tx.SetWorkplace(ctx, w.job, host, topic) })
 }
 
 // settle waits until a share has been busy long enough for clients to have seen it so.

@@ -36,13 +36,17 @@ func (m *Manager) CreateShare(ctx context.Context, caller abaca.Caller, req NewS
 	if req.Zone != "" && req.Zone != m.Zone {
 		return s, abaca.Errorf(abaca.NotFound, "Availability zone %s could not be found.", req.Zone)
 	}
+	reach, err := m.reached(ctx)
+	if err != nil {
+		return abaca.Share{}, err
+	}
 	err = m.DB.Transact(ctx, func(tx *db.Tx) error {
 		t, err := m.typeFor(ctx, tx, caller, req.Type)
 		if err != nil {
 			return err
 		}
 		s.Type = t.ID
-		if s.Backend, err = m.backendFor(t); err != nil {
+		if s.Backend, err = m.backendFor(reach, t); err != nil {
 			return err
 		}
 		if req.Snapshot != "" {
@@ -89,13 +93,19 @@ func (m *Manager) typeFor(ctx context.Context, tx *db.Tx, caller abaca.Caller, n
 	return t, err
 }
 
-// backendFor picks the back end that a share type asks for.
-func (m *Manager) backendFor(t abaca.ShareType) (string, error) {
+// backendFor picks the back end that a share type asks for or, where it asks for none, the configuration, or else the workers.
+func (m *Manager) backendFor(r reach, t abaca.ShareType) (string, error) {
 	name, asked := t.Specs["share_backend_name"]
 	if !asked {
 		name = m.DefaultBackend
 	}
-	if _, ok := m.Backends[name]; !ok {
+	if name == "" && len(r.list) > 0 {
+		name = r.list[0].Backend
+	}
+	if name == "" {
+		return "", abaca.Errorf(abaca.Unavailable, "No worker has said yet where shares can be kept.")
+	}
+	if _, ok := r.root(name); !ok {
 		return "", abaca.Errorf(abaca.Invalid, "Share type %s asks for back end %q, which does not exist.", t.Name, name)
 	}
 	return name, nil

@@ -14,7 +14,7 @@ func (m *Manager) DeleteBackup(ctx context.Context, caller abaca.Caller, id abac
 		if err != nil {
 			return err
 		}
-		ok, err := tx.Begin(ctx, abaca.DeleteBackup, string(id), caller, m.now())
+		ok, err := tx.Begin(ctx, abaca.DeleteBackup, string(id), "", caller, m.now())
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share backup %s cannot be deleted; its status is %s.", id, b.Status)
 		}
@@ -39,7 +39,7 @@ func (w *deleteBackup) do(ctx context.Context, _ func(abaca.Progress)) error {
 		return err
 	}
 	// From here on the data may be gone: whoever resets the status by hand must not be offered it for a restore.
-	if err := w.DB.Transact(ctx, func(tx *db.Tx) error { return tx.ForgetData(ctx, abaca.KindBackup, string(w.id)) }); err != nil {
+	if err := w.DB.Transact(ctx, func(tx *db.Tx) error { return tx.ForgetData(ctx, w.job) }); err != nil {
 		return err
 	}
 	if err := w.step(ctx, "delete_backup: taken up"); err != nil {

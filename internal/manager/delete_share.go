@@ -34,7 +34,7 @@ func (m *Manager) DeleteShare(ctx context.Context, caller abaca.Caller, id abaca
 				return err
 			}
 		}
-		ok, err := tx.Begin(ctx, op, string(id), caller, now)
+		ok, err := tx.Begin(ctx, op, string(id), s.Backend, caller, now)
 		if err == nil && !ok {
 			err = abaca.Errorf(refused, "Share %s cannot be deleted; its status is %s.", id, s.Status)
 		}

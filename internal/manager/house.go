@@ -28,8 +28,14 @@ func (m *Manager) keepHouse(ctx context.Context) {
 }
 
 func (m *Manager) keepHouseOnce(ctx context.Context) error {
+	if m.disabled.Load() {
+		return nil
+	}
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
 		if err := tx.ExpireMessages(ctx, m.now()); err != nil {
+			return err
+		}
+		if err := tx.ForgetServices(ctx, m.now().Add(-serviceLife)); err != nil {
 			return err
 		}
 		return tx.ExpireVerifications(ctx, m.now().Add(-verifiedLife))

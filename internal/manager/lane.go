@@ -35,6 +35,7 @@ type lane struct {
 // A task is a job that somebody works on.
 type task struct {
 	job    db.Job
+	asked  time.Duration // when its claim was sent, on the clock of Uptime
 	log    *slog.Logger
 	latest atomic.Pointer[abaca.Progress]
 	moved  atomic.Int64 // when it showed progress last, in microseconds
@@ -73,8 +74,11 @@ func (l *lane) run(ctx context.Context) {
 
 // claim takes up a job, if there is one whose share's back end answers.
 func (l *lane) claim(ctx context.Context) bool {
-	now := l.now()
-	worker := db.Worker{Name: l.Host, PerProject: l.perProject, Unreachable: l.silentBackends()}
+	if l.astray.Load() {
+		return false
+	}
+	asked, now := l.Uptime(), l.now()
+	worker := db.Worker{Name: l.Host, PerProject: l.perProject, Backends: l.answering()}
 	job, ok, err := l.DB.Claim(ctx, l.ops, worker, now, now.Add(l.Lease))
 	if err != nil && ctx.Err() == nil {
 		l.Log.ErrorContext(ctx, "looking for work", "error", err)
@@ -87,7 +91,7 @@ func (l *lane) claim(ctx context.Context) bool {
 	}
 	about := []any{"operation", job.Operation.Name, string(job.Operation.Kind) + "_id", job.ID, "attempt", job.Attempt,
 		"project_id", job.Project, "request_id", job.Asked.Request, "user_id", job.Asked.User}
-	t := &task{job: job, log: l.Log.With(about...)}
+	t := &task{job: job, asked: asked, log: l.Log.With(about...)}
 	t.moved.Store(now.UnixMicro())
 	l.mu.Lock()
 	l.tasks[t] = struct{}{}

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -30,14 +31,14 @@ func (m *Manager) ManageShare(ctx context.Context, caller abaca.Caller, req Adop
 	if err := m.knows(s.Proto); err != nil {
 		return s, err
 	}
-	if s.Backend, err = m.backendAt(req.ServiceHost); err != nil {
+	if s.Backend, err = m.backendAt(ctx, req.ServiceHost); err != nil {
 		return s, err
 	}
 	_, absolute, ok := strings.Cut(req.Export, ":")
 	if !ok {
 		absolute = req.Export
 	}
-	if s.Path, err = m.Backends[s.Backend].Locate(ctx, absolute); err != nil {
+	if s.Path, err = m.locate(ctx, s.Backend, absolute); err != nil {
 		return s, err
 	}
 	err = m.DB.Transact(ctx, func(tx *db.Tx) error {
@@ -65,18 +66,36 @@ func (m *Manager) ManageShare(ctx context.Context, caller abaca.Caller, req Adop
 	return s, nil
 }
 
+// locate turns an absolute path into one below the back end's. A process that does not reach the back end goes by the path alone; whether
+// there is a directory, the worker finds out.
+func (m *Manager) locate(ctx context.Context, backend, absolute string) (string, error) {
+	if b, ok := m.Backends[backend]; ok {
+		return b.Locate(ctx, absolute)
+	}
+	r, err := m.reached(ctx)
+	if err != nil {
+		return "", err
+	}
+	root, _ := r.root(backend)
+	if rest, ok := below(absolute, root); ok && path.IsAbs(absolute) && !strings.ContainsRune(absolute, 0) {
+		return rest, nil
+	}
+	return "", abaca.Errorf(abaca.Invalid, "The export path %q is not below the back end's path.", absolute)
+}
+
 // within reports whether the path p is dir or lies below it.
 func within(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, path.Clean(dir)+"/")
 }
 
 // backendAt finds the back end that a service host names.
-func (m *Manager) backendAt(host string) (string, error) {
+func (m *Manager) backendAt(ctx context.Context, host string) (string, error) {
 	if !strings.Contains(host, "#") {
 		return "", abaca.Errorf(abaca.Invalid, "The service host %q names no pool; its form is host@back end#pool.", host)
 	}
-	if name, ok := m.BackendOf(host); ok {
-		return name, nil
+	name, ok, err := m.BackendOf(ctx, host)
+	if ok || err != nil {
+		return name, err
 	}
 	return "", abaca.Errorf(abaca.NotFound, "Service host %s could not be found.", host)
 }
@@ -120,6 +139,11 @@ func (w *manageShare) do(ctx context.Context, _ func(abaca.Progress)) error {
 	}
 	b, err := w.backendOf(s)
 	if err != nil {
+		return err
+	}
+	if _, err := b.Locate(ctx, b.Absolute(s.Path)); abaca.FaultOf(err) == abaca.Invalid {
+		return &abaca.Reason{Text: "the export path is not that of a directory of the back end's", Err: errors.Join(err, abaca.ErrPermanent)}
+	} else if err != nil {
 		return err
 	}
 	bytes, err := b.Usage(ctx, s.Path)

@@ -78,12 +78,13 @@ type Prober interface {
 	Answers() bool
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject, Audit and Watch.
+// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject, Audit and Watch. One that does
+// no work, as Mind does none, needs no Engine and no Backends.
 type Config struct {
 	DB             *db.DB
 	Engine         Engine
 	Backends       map[string]Backend
-	DefaultBackend string                 // where shares go whose type names no share_backend_name
+	DefaultBackend string                 // where shares go whose type names no share_backend_name; empty: to the first that workers name
 	DefaultType    string                 // the share type of shares that name none
 	Protocols      []string               // in which shares may be made, upper case
 	DataProtocols  []string               // of which shares may be backed up without backup_options, upper case
@@ -91,6 +92,8 @@ type Config struct {
 	Limits         map[abaca.Resource]int // default quotas
 
 	Host            string        // this worker's name, unlike any other's
+	Instance        string        // of its data directory, unlike that of any other; see Register
+	Role, Version   string        // what it says of itself besides
 	Heavy           int           // how many backups, restores and snapshots run at a time
 	HeavyPerProject int           // how many of those are one project's; 0 for any number
 	Light           int           // how many other operations run at a time
@@ -108,7 +111,9 @@ type Config struct {
 	Audit func(abaca.Audit) // called at the end of each operation; nil for no audit
 	Watch Watcher           // nil for none
 	Now   func() time.Time
-	Step  func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
+	// Uptime is a clock that nobody sets, and that runs while the machine sleeps. Leases are kept by it.
+	Uptime func() time.Duration
+	Step   func(ctx context.Context, name string) error // called between the steps of work; nil but in tests of crashes
 }
 
 // A Manager carries out operations. It is safe for concurrent use.
@@ -117,6 +122,11 @@ type Manager struct {
 	Started time.Time
 	lanes   [2]*lane
 	stored  atomic.Pointer[stored] // nil until it was measured
+
+	heir     bool                  // may take up at once what was leased under its name; see Register
+	disabled atomic.Bool           // by an operator
+	astray   atomic.Bool           // its clock is, see compareClocks
+	known    atomic.Pointer[reach] // of back ends; nil until it was looked up
 }
 
 // New makes a Manager; Run makes it work.

@@ -45,7 +45,7 @@ func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id aba
 		if err := tx.SetRestoreTarget(ctx, id, s.ID); err != nil {
 			return err
 		}
-		ok, err = tx.Begin(ctx, abaca.RestoreBackup, string(id), caller, now)
+		ok, err = tx.Begin(ctx, abaca.RestoreBackup, string(id), s.Backend, caller, now)
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share backup %s is busy.", id)
 		}

@@ -62,7 +62,7 @@ func (m *Manager) deleteSaved(ctx context.Context, project abaca.ProjectID, may 
 			if r.status == r.delete.Subject.During {
 				continue
 			}
-			ok, err := tx.Begin(ctx, r.delete, r.id, abaca.Caller{}, m.now())
+			ok, err := tx.Begin(ctx, r.delete, r.id, "", abaca.Caller{}, m.now())
 			if err == nil && !ok {
 				err = abaca.Errorf(abaca.Conflict, "%s %s is busy; its status is %s.", r.delete.Kind, r.id, r.status)
 			}
@@ -88,7 +88,7 @@ func (m *Manager) deleteLost(ctx context.Context, project abaca.ProjectID) error
 		rows, err := savedRows(ctx, tx, project)
 		for _, r := range rows {
 			if r.status == abaca.Available && !there[r.id] {
-				_, berr := tx.Begin(ctx, r.delete, r.id, abaca.Caller{}, m.now())
+				_, berr := tx.Begin(ctx, r.delete, r.id, "", abaca.Caller{}, m.now())
 				err = errors.Join(err, berr)
 			}
 		}

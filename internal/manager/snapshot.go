@@ -64,7 +64,7 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, caller abaca.Caller, id ab
 		if err != nil {
 			return err
 		}
-		ok, err := tx.Begin(ctx, abaca.DeleteSnapshot, string(id), caller, m.now())
+		ok, err := tx.Begin(ctx, abaca.DeleteSnapshot, string(id), "", caller, m.now())
 		if err == nil && !ok {
 			err = abaca.Errorf(abaca.Invalid, "Share snapshot %s cannot be deleted; its status is %s.", id, sn.Status)
 		}
@@ -159,7 +159,7 @@ func (w *deleteSnapshot) do(ctx context.Context, _ func(abaca.Progress)) error {
 	if err != nil {
 		return err
 	}
-	if err := w.DB.Transact(ctx, func(tx *db.Tx) error { return tx.ForgetData(ctx, abaca.KindSnapshot, string(w.id)) }); err != nil {
+	if err := w.DB.Transact(ctx, func(tx *db.Tx) error { return tx.ForgetData(ctx, w.job) }); err != nil {
 		return err
 	}
 	if err := w.Engine.Delete(ctx, sn.Project, string(w.id)); err != nil {

@@ -147,13 +147,13 @@ func (m *Manager) keepVerifying(ctx context.Context) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		now := m.now()
+		asked, now := m.Uptime(), m.now()
 		round, ok, err := m.DB.ClaimRound(ctx, m.Host, now, now.Add(m.Lease))
 		if err != nil && ctx.Err() == nil {
 			m.Log.ErrorContext(ctx, "looking for a verification that is due", "error", err)
 		}
 		if ok {
-			m.runRound(ctx, round)
+			m.runRound(ctx, round, asked)
 			continue
 		}
 		select {
@@ -165,13 +165,13 @@ func (m *Manager) keepVerifying(ctx context.Context) {
 }
 
 // runRound reads one slice, or gives it up to be read later.
-func (m *Manager) runRound(ctx context.Context, round db.Round) {
+func (m *Manager) runRound(ctx context.Context, round db.Round, asked time.Duration) {
 	ctx, ended := m.watch(abaca.LogWith(ctx, "operation", abaca.WorkVerify, "project_id", round.Project, "attempt", round.Attempt), abaca.WorkVerify)
 	outcome := abaca.OutcomeDone
 	defer func() { ended(outcome) }()
 	err := errors.New("the worker died each time")
 	if round.Tries <= m.Tries {
-		err = m.readSlice(ctx, round)
+		err = m.readSlice(ctx, round, asked)
 	}
 	switch {
 	case err == nil:
@@ -198,7 +198,7 @@ func (m *Manager) runRound(ctx context.Context, round db.Round) {
 }
 
 // readSlice reads the round's next slice and moves the round on in the transaction that records what was found.
-func (m *Manager) readSlice(ctx context.Context, round db.Round) error {
+func (m *Manager) readSlice(ctx context.Context, round db.Round, asked time.Duration) error {
 	slice, next := nextSlice(round.Reached, m.VerifyShare)
 	began := m.now()
 	if err := m.step(ctx, "verify: taken up"); err != nil {
@@ -213,7 +213,7 @@ func (m *Manager) readSlice(ctx context.Context, round db.Round) error {
 		beat := func(ctx context.Context, until time.Time) error {
 			return m.DB.Transact(ctx, func(tx *db.Tx) error { return tx.BeatRound(ctx, round, until) })
 		}
-		err = m.underLease(ctx, lease{beat: beat}, func(ctx context.Context) (err error) {
+		err = m.underLease(ctx, lease{asked: asked, beat: beat}, func(ctx context.Context) (err error) {
 			found, err = m.Engine.Verify(ctx, round.Project, refs(trees), slice, func(abaca.Progress) {})
 			return err
 		})

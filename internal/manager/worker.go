@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,26 +44,33 @@ func (m *Manager) workOf(job db.Job) work {
 	panic("no work for operation " + job.Operation.Name)
 }
 
-// Run works until ctx ends, then waits for what is under way to stop. Work that a crash or a stop interrupted goes on first. The
-// error is db.ErrSeatTaken where another process works under the same host's name.
+// Run works until ctx ends, then waits for what is under way to stop. The worker must have been registered. Work that a crash or a stop
+// interrupted goes on first. The error is db.ErrSeatTaken where another process works under the same host's name.
 func (m *Manager) Run(ctx context.Context) error {
-	n, err := m.DB.Adopt(ctx, m.Host, m.now())
-	if err != nil && ctx.Err() == nil {
-		return err
+	if m.heir {
+		n, err := m.DB.Adopt(ctx, m.Host, m.now())
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if n > 0 {
+			m.Log.InfoContext(ctx, "taking up interrupted work", "operations", n)
+		}
 	}
-	if n > 0 {
-		m.Log.InfoContext(ctx, "taking up interrupted work", "operations", n)
-	}
-	lanes, ctx := errgroup.WithContext(ctx)
+	lanes, working := errgroup.WithContext(ctx)
 	lanes.Go(func() error {
-		return m.DB.Attend(ctx, m.Host, m.Patience, m.wake, func(err error) { m.Log.WarnContext(ctx, "the database has gone away", "error", err) })
+		return m.DB.Attend(working, m.Host, m.Patience, m.wake, func(err error) { m.Log.WarnContext(ctx, "the database has gone away", "error", err) })
 	})
 	for _, l := range m.lanes {
-		lanes.Go(func() error { l.run(ctx); return nil })
+		lanes.Go(func() error { l.run(working); return nil })
 	}
-	lanes.Go(func() error { m.keepHouse(ctx); return nil })
-	lanes.Go(func() error { m.keepVerifying(ctx); return nil })
-	return lanes.Wait()
+	lanes.Go(func() error { m.keepHouse(working); return nil })
+	lanes.Go(func() error { m.keepVerifying(working); return nil })
+	lanes.Go(func() error { m.keepService(working); return nil })
+	err := lanes.Wait()
+	if !errors.Is(err, db.ErrSeatTaken) { // else the name is another's
+		m.leave(ctx)
+	}
+	return err
 }
 
 // run does one job to its end, whichever that is.
@@ -94,6 +100,8 @@ func (m *Manager) run(ctx context.Context, t *task) {
 	})
 	if errors.Is(werr, db.ErrLeaseLost) {
 		outcome = abaca.OutcomeLeaseLost
+		m.Log.WarnContext(ctx, "the work is no longer ours", "error", werr)
+		return
 	}
 	if werr != nil {
 		m.Log.ErrorContext(ctx, "writing the end of the work; it will be done again", "error", werr)
@@ -134,7 +142,8 @@ func (m *Manager) attempt(ctx context.Context, t *task, w work) error {
 		return shown
 	}
 	l := lease{
-		news: func() bool { return percent() != shown },
+		asked: t.asked,
+		news:  func() bool { return percent() != shown },
 		beat: func(ctx context.Context, until time.Time) error {
 			now := percent()
 			err := m.DB.Transact(ctx, func(tx *db.Tx) error {
@@ -156,66 +165,14 @@ func (m *Manager) attempt(ctx context.Context, t *task, w work) error {
 	})
 }
 
-// A lease is how work is kept: beat extends it, and is called when a third of it is over or, where there is
-// news to be written with it, within a second.
-type lease struct {
-	beat func(ctx context.Context, until time.Time) error
-	news func() bool // nil where there never is any
-}
-
-// underLease does something while its lease is beaten forward. Where the lease is lost, or has passed because the database did
-// not answer, the work is cancelled and db.ErrLeaseLost returned.
-func (m *Manager) underLease(ctx context.Context, l lease, do func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var keeper errgroup.Group
-	stop := make(chan struct{})
-	keeper.Go(func() error { m.keepLease(ctx, cancel, l, stop); return nil })
-	err := do(ctx)
-	close(stop)
-	keeper.Wait()
-	if cause := context.Cause(ctx); errors.Is(cause, db.ErrLeaseLost) {
-		return cause
-	}
-	return err
-}
-
-// keepLease beats a lease until stop is closed or the lease is lost.
-func (m *Manager) keepLease(ctx context.Context, cancel context.CancelCauseFunc, l lease, stop <-chan struct{}) {
-	tick := time.NewTicker(min(look, m.Lease/4))
-	defer tick.Stop()
-	until := m.now().Add(m.Lease)
-	for {
-		select {
-		case <-stop:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := m.now()
-		if (l.news == nil || !l.news()) && until.Sub(now) > m.Lease*2/3 {
-			continue
-		}
-		err := l.beat(ctx, now.Add(m.Lease))
-		switch {
-		case err == nil:
-			until = now.Add(m.Lease)
-		case errors.Is(err, db.ErrLeaseLost):
-			cancel(err)
-			return
-		case m.now().After(until):
-			cancel(fmt.Errorf("%w: %w", db.ErrLeaseLost, err))
-			return
-		}
-	}
-}
-
 // end writes how a job ended: done, to be tried again, or failed.
 func (m *Manager) end(ctx context.Context, job db.Job, w work, err error, stopping bool) (outcome string, _ error) {
 	now := m.now()
 	if err == nil {
 		return abaca.OutcomeDone, m.DB.Transact(ctx, func(tx *db.Tx) error {
+			if err := tx.Hold(ctx, job); err != nil {
+				return err
+			}
 			if err := w.done(ctx, tx); err != nil {
 				return err
 			}
@@ -237,6 +194,9 @@ func (m *Manager) end(ctx context.Context, job db.Job, w work, err error, stoppi
 	}
 	m.Log.ErrorContext(ctx, "failed", "error", err)
 	return abaca.OutcomeFailed, m.DB.Transact(ctx, func(tx *db.Tx) error {
+		if herr := tx.Hold(ctx, job); herr != nil {
+			return herr
+		}
 		if err := w.failed(ctx, tx, forTenant(err)); err != nil {
 			return err
 		}

@@ -49,6 +49,7 @@ func (u DatabaseURL) MarshalYAML() (any, error) { return u.String(), nil }
 
 // A Config is everything that an operator can decide. Its keys are those of the configuration file.
 type Config struct {
+	Role          string      `koanf:"role" yaml:"role"` // api, worker or all
 	Listen        string      `koanf:"listen" yaml:"listen"`
 	DataDir       string      `koanf:"data_dir" yaml:"data_dir"`
 	Database      DatabaseURL `koanf:"database" yaml:"database"`               // postgres://…; empty: SQLite in the data directory
@@ -129,7 +130,7 @@ func defaults() map[string]any {
 		quotas[string(r)] = limit
 	}
 	return map[string]any{
-		"listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "", "master_key_previous": "",
+		"role": roleAll, "listen": "127.0.0.1:8786", "data_dir": "abaca-data", "database": "", "master_key": "", "master_key_file": "", "master_key_previous": "",
 		"export_host": "127.0.0.1", "host": "",
 		"auth.strategy": "none", "auth.let_anyone_be_admin": false, "auth.users_file": "", "auth.policy_file": "",
 		"auth.keystone": keystoneDefaults,
@@ -237,7 +238,10 @@ func (c *Config) complete() (err error) {
 	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
 		return err
 	}
-	if c.MasterKeyFile == "" && c.MasterKey == "" {
+	if err := c.checkRole(); err != nil {
+		return err
+	}
+	if c.MasterKeyFile == "" && c.MasterKey == "" && c.works() {
 		c.MasterKeyFile = filepath.Join(c.DataDir, "master.key")
 	}
 	c.keepsPrevious = c.MasterKeyPrevious != ""
@@ -269,7 +273,7 @@ func (c *Config) complete() (err error) {
 			return fmt.Errorf("host: %w", err)
 		}
 	}
-	if len(c.Backends) == 0 {
+	if len(c.Backends) == 0 && c.works() {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
 	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkMetrics(), c.checkRepository(), c.checkBackends(),

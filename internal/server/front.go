@@ -15,23 +15,26 @@ import (
 	"time"
 
 	"abaca/internal/auth"
+	"abaca/internal/engine"
 	"abaca/internal/health"
-	"abaca/internal/manager"
 )
 
 // disabledName is the file in the data directory that takes the server out of rotation while it exists.
 const disabledName = "disabled"
 
 // healthParts are what has to work for the server to be ready, in the words that strangers are told.
-func (s *Server) healthParts(backends map[string]manager.Backend, repositories func(context.Context) error) []health.Part {
+func (s *Server) healthParts(e *engine.Engine) []health.Part {
 	parts := []health.Part{
 		{Reason: "DISABLED BY FILE", Check: func(context.Context) error { return s.config.checkDisabled() }},
 		{Reason: "DATABASE", Check: s.DB.Ping},
-		{Reason: "REPOSITORY", Check: repositories},
-		{Reason: "WORKERS", Check: func(context.Context) error { return s.Manager.Working() }},
 	}
+	if !s.config.works() {
+		return parts
+	}
+	parts = append(parts, health.Part{Reason: "REPOSITORY", Check: e.Reach},
+		health.Part{Reason: "WORKERS", Check: func(context.Context) error { return s.Manager.Working() }})
 	for _, name := range s.Manager.BackendNames() {
-		if b, ok := backends[name].(interface{ Reach(context.Context) error }); ok {
+		if b, ok := s.Manager.Backends[name].(interface{ Reach(context.Context) error }); ok {
 			parts = append(parts, health.Part{Reason: "BACKEND " + name, Check: b.Reach})
 		}
 	}
@@ -111,10 +114,13 @@ func (s *Server) listenForScrapes(metrics, health http.Handler, b Bounds) error 
 // scrapers is how many connections the metrics' own listener takes at a time.
 const scrapers = 16
 
-// MetricsURL is where the metrics are.
+// MetricsURL is where the metrics are, empty where this process shows none.
 func (s *Server) MetricsURL() string {
 	if s.scrapes != nil {
 		return "http://" + s.scrapesListener.Addr().String() + metricsPath
+	}
+	if s.listener == nil {
+		return ""
 	}
 	return strings.TrimSuffix(s.Endpoint(), "/v2") + metricsPath
 }

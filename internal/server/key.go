@@ -20,6 +20,9 @@ const keyLength = 32
 // masterKey returns the key that wraps every project's own. A file that does not exist is made, readable by its owner alone;
 // but where there is data already it is an error, because a new key could read none of it.
 func (c *Config) masterKey(dataExists bool) ([]byte, error) {
+	if !c.works() {
+		return nil, errors.New("a process of role api has no master key")
+	}
 	if c.MasterKey != "" {
 		return parseKey(string(c.MasterKey))
 	}

@@ -13,7 +13,7 @@ func Migrate(ctx context.Context, c Config) (before, after int64, err error) {
 		if err := c.ownData(); err != nil {
 			return 0, 0, err
 		}
-		unlock, lerr := c.lock()
+		_, unlock, lerr := c.lock()
 		if lerr != nil {
 			return 0, 0, lerr
 		}

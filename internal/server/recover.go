@@ -18,7 +18,7 @@ func Recover(ctx context.Context, c Config, log *slog.Logger, merge bool) (done 
 	}
 	s := &Server{config: c, log: log}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	unlock, err := c.lock()
+	_, unlock, err := c.lock()
 	if err != nil {
 		return done, err
 	}

@@ -62,6 +62,8 @@ type parts struct {
 	step     func(context.Context, string) error
 	settle   time.Duration
 	now      func() time.Time
+	uptime   func() time.Duration
+	engine   func(manager.Engine) manager.Engine // nil for the engine as it is
 	patience time.Duration
 	silence  time.Duration
 	grace    time.Duration
@@ -74,6 +76,11 @@ func WithAuthenticator(a api.Authenticator) Option { return func(p *parts) { p.a
 // WithStep has f called between the steps of all work.
 func WithStep(f func(ctx context.Context, name string) error) Option {
 	return func(p *parts) { p.step = f }
+}
+
+// WithEngine puts something around the engine.
+func WithEngine(wrap func(manager.Engine) manager.Engine) Option {
+	return func(p *parts) { p.engine = wrap }
 }
 
 // WithSettle has shares stay busy with a backup or restore for this long at least.
@@ -102,11 +109,11 @@ const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{settle: settle, now: time.Now, patience: patience, silence: silence, grace: stopping, bounds: usualBounds()}
+	p := parts{settle: settle, now: time.Now, uptime: posix.Uptime, patience: patience, silence: silence, grace: stopping, bounds: usualBounds()}
 	for _, o := range options {
 		o(&p)
 	}
-	if p.auth == nil {
+	if p.auth == nil && c.answers() {
 		if p.auth, err = c.authenticator(ctx, log, p.now); err != nil {
 			return nil, err
 		}
@@ -128,7 +135,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 	if err := posix.MakeDirs(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	unlock, err := c.lock()
+	instance, unlock, err := c.lock()
 	if err != nil {
 		return nil, err
 	}
@@ -144,34 +151,11 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 		return nil, err
 	}
 	s.closers = append(s.closers, s.DB.Close)
-	if err := s.DB.TakeSeat(ctx, c.Host, p.patience); err != nil {
-		return nil, err
-	}
-	key, err := s.masterKey(ctx)
+	e, err := s.openManager(ctx, p, watch, audit, instance)
 	if err != nil {
 		return nil, err
 	}
-	backends, err := s.openBackends()
-	if err != nil {
-		return nil, err
-	}
-	e, err := c.openEngine(key, log, p.now)
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, closer(e, log))
-	s.Manager = manager.New(manager.Config{
-		DB: s.DB, Engine: watchedEngine{e, watch}, Backends: backends, DefaultBackend: c.Backends[0].Name, DefaultType: c.DefaultType,
-		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
-		Host: c.Host, Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject,
-		Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, Silence: p.silence, Grace: p.grace,
-		VerifyShare: c.Verify.SharePerDay, Log: log, Audit: audit, Watch: watch.work, Now: p.now, Step: p.step,
-	})
-	if err := s.Manager.EnsureDefaultType(ctx); err != nil {
-		return nil, err
-	}
-	s.health = health.New(s.healthParts(backends, e.Reach), isLocal, log)
+	s.health = health.New(s.healthParts(e), isLocal, log)
 	if err := s.listen(c, p, watch, audit); err != nil {
 		return nil, err
 	}
@@ -180,6 +164,15 @@ func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_
 
 // listen opens the listeners and makes what answers on them.
 func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Audit)) error {
+	scrape := watch.metrics.Handler(s.log)
+	if c.Metrics.Listen != "" {
+		if err := s.listenForScrapes(scrape, s.health, p.bounds); err != nil {
+			return err
+		}
+	}
+	if !c.answers() {
+		return nil
+	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return err
@@ -198,12 +191,7 @@ func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Aud
 		DB: s.DB, Manager: s.Manager, Auth: p.auth, Policy: s.policy, ExportHost: c.ExportHost, ProxyHeaders: c.TrustProxyHeaders,
 		Log: s.log, Audit: audit, Watch: watch.request, Health: s.health, Requests: p.bounds.Requests, Patience: p.bounds.Answer,
 	})
-	scrape := watch.metrics.Handler(s.log)
-	if c.Metrics.Listen != "" {
-		if err := s.listenForScrapes(scrape, s.health, p.bounds); err != nil {
-			return err
-		}
-	} else {
+	if s.scrapes == nil {
 		handler = withMetrics(handler, scrape)
 	}
 	s.http = &http.Server{
@@ -244,21 +232,29 @@ func closer(e *engine.Engine, log *slog.Logger) func() error {
 	}
 }
 
-// lock makes sure that one server at a time uses the data directory; OpenBeside needs none. The kernel lets go of the lock when the process ends, however.
-func (c *Config) lock() (unlock func() error, err error) {
+// lock makes sure that one server at a time uses the data directory; OpenBeside needs none. The kernel lets go of the lock when the
+// process ends, however.
+// instance is the directory's id, unlike that of any other.
+func (c *Config) lock() (instance string, unlock func() error, err error) {
 	f, err := os.OpenFile(filepath.Join(c.DataDir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
+		return "", nil, fmt.Errorf("lock data directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("the data directory %s is used by another abaca", c.DataDir), f.Close())
+		return "", nil, errors.Join(fmt.Errorf("the data directory %s is used by another abaca", c.DataDir), f.Close())
 	}
-	return f.Close, nil
+	if instance, err = instanceOf(f); err != nil {
+		return "", nil, errors.Join(err, f.Close())
+	}
+	return instance, f.Close, nil
 }
 
 // masterKey returns the master key, making it where nothing is encrypted with one yet. Another server may have put what there is
 // into the database that they share.
 func (s *Server) masterKey(ctx context.Context) ([]byte, error) {
+	if s.config.Role == roleWorker {
+		return s.config.masterKey(true) // nobody knows what others have encrypted
+	}
 	exists, err := s.DB.HasBackups(ctx)
 	if err != nil {
 		return nil, err
@@ -296,8 +292,11 @@ const (
 	closing  = 5 * time.Second
 )
 
-// Endpoint is the URL that clients are given.
+// Endpoint is the URL that clients are given, empty where this process takes no requests.
 func (s *Server) Endpoint() string {
+	if s.listener == nil {
+		return ""
+	}
 	scheme := "http://"
 	if s.secure {
 		scheme = "https://"
@@ -309,7 +308,11 @@ func (s *Server) Endpoint() string {
 // configuration has it before the rest stops answering.
 func (s *Server) Serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.Manager.Run(ctx) })
+	if s.config.works() {
+		g.Go(func() error { return s.Manager.Run(ctx) })
+	} else {
+		g.Go(func() error { return s.Manager.Mind(ctx) })
+	}
 	g.Go(func() error {
 		s.policy.Follow(ctx)
 		return nil
@@ -330,12 +333,14 @@ func (s *Server) Serve(ctx context.Context) error {
 			return h.Shutdown(stop)
 		})
 	}
-	serve(s.http, func() error {
-		if s.secure {
-			return s.http.ServeTLS(s.listener, "", "")
-		}
-		return s.http.Serve(s.listener)
-	})
+	if s.http != nil {
+		serve(s.http, func() error {
+			if s.secure {
+				return s.http.ServeTLS(s.listener, "", "")
+			}
+			return s.http.Serve(s.listener)
+		})
+	}
 	if s.scrapes != nil {
 		serve(s.scrapes, func() error { return s.scrapes.Serve(s.scrapesListener) })
 	}

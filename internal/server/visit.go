@@ -14,6 +14,7 @@ import (
 	"abaca"
 	"abaca/internal/db"
 	"abaca/internal/manager"
+	"abaca/internal/posix"
 )
 
 // A Visit has a data directory open beside the server that may be running on it. It takes no requests and does no work but what
@@ -45,7 +46,7 @@ func OpenBeside(ctx context.Context, c Config, log *slog.Logger) (_ *Visit, err 
 		return nil, errors.Join(err, d.Close())
 	}
 	return &Visit{
-		Manager: manager.New(manager.Config{DB: d, Engine: e, Lease: c.Workers.Lease, Log: log, Now: time.Now}),
+		Manager: manager.New(manager.Config{DB: d, Engine: e, Lease: c.Workers.Lease, Log: log, Now: time.Now, Uptime: posix.Uptime}),
 		DB:      d,
 		config:  c,
 		close:   func() error { return errors.Join(closer(e, log)(), d.Close()) },
