@@ -265,11 +265,21 @@ func (s *ship) stop() {
 }
 
 // shareOn makes a share on a back end, by way of a share type that names it.
-func shareOn(c *serve.Client, backend string) string {
+func shareOn(t *testing.T, c *serve.Client, backend string) string {
+	t.Helper()
 	c.Do("POST", "/types", object{"share_type": object{"name": backend, "extra_specs": object{
 		"driver_handles_share_servers": "False", "share_backend_name": backend,
 	}}})
-	return c.Must(200, "share", "POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1, "share_type": backend}})["id"].(string)
+	id := ""
+	until(t, func() error { // a worker says which back ends it reaches once it is up
+		status, answer := c.Do("POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1, "share_type": backend}})
+		if status != 200 {
+			return fmt.Errorf("making a share is answered with %d: %v", status, answer)
+		}
+		id = answer["share"].(object)["id"].(string)
+		return nil
+	})
+	return id
 }
 
 func states(t *testing.T, c *serve.Client) map[string]string {

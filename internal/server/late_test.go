@@ -188,7 +188,7 @@ func (s *stage) rows(t *testing.T) (all string) {
 			"SELECT id FROM messages ORDER BY id", "SELECT resource || in_use FROM quota_usages ORDER BY resource",
 			"SELECT project_id || reached || attempt FROM verification_rounds", "SELECT id FROM verifications ORDER BY id",
 		} {
-			rows, err := d.QueryContext(t.Context(), query)
+			rows, err := d.QueryContext(t.Context(), query) //nolint:sqlclosecheck // in a loop, so it is closed below
 			if err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ func TestWorkGoesToWhoReachesTheFilesAndWaitsForThem(t *testing.T) {
 	}
 	one, two := f.launch("one", "worker", near), f.launch("two", "worker", far)
 
-	onNear, onFar := shareOn(api.Client, "near"), shareOn(api.Client, "far")
+	onNear, onFar := shareOn(t, api.Client, "near"), shareOn(t, api.Client, "far")
 	for id, dir := range map[string]string{onNear: near.Path, onFar: far.Path} {
 		api.AtRest("/shares/"+id, "share", "available")
 		if err := os.WriteFile(filepath.Join(dir, id, "file"), []byte(id), 0o600); err != nil {
@@ -52,7 +52,7 @@ func TestWorkGoesToWhoReachesTheFilesAndWaitsForThem(t *testing.T) {
 	}
 	api.Must(202, "", "DELETE", "/share-backups/"+farBackup, nil) // which needs no files
 	api.AtRest("/share-backups/"+farBackup, "share_backup", "gone")
-	two = f.launch("two", "worker", far)
+	f.launch("two", "worker", far)
 	api.AtRest("/share-backups/"+waiting, "share_backup", "available")
 
 	// Who is disabled ends nothing new, also after a restart.

@@ -57,7 +57,7 @@ func TestAWorkerThatStallsTouchesNothingThatIsAnothersByThen(t *testing.T) {
 	f := newFleet(t, nil)
 	api := f.launch("api", "api")
 	one := f.launch("one", "worker")
-	share := shareOn(api.Client, "files")
+	share := shareOn(t, api.Client, "files")
 	api.AtRest("/shares/"+share, "share", "available")
 	files, kept := filepath.Join(f.files, share), filepath.Join(t.TempDir(), "kept")
 	if err := torture.Grow(files, 31, 4000); err != nil {
@@ -123,7 +123,7 @@ func TestWorkOfAWorkerThatDiesGoesOnElsewhereFromItsCheckpoint(t *testing.T) {
 	f := newFleet(t, map[string]any{"engine": map[string]any{"checkpoint": "300ms"}})
 	api := f.launch("api", "api")
 	one := f.launch("one", "worker")
-	share := shareOn(api.Client, "files")
+	share := shareOn(t, api.Client, "files")
 	api.AtRest("/shares/"+share, "share", "available")
 	files := filepath.Join(f.files, share)
 	const size, count = 4 << 20, 64
