@@ -15,7 +15,8 @@ import (
 )
 
 // An annex is what lies beside a repository's blobs: the wrapped password, copies, notes. Names are relative, with at most one
-// slash. What is not there is fs.ErrNotExist. What put, create and remove have done survives a power loss.
+// slash, and contents are not empty: versitygw 1.8.0 takes the end of an empty object for the next request. What is not there is
+// fs.ErrNotExist. What put, create and remove have done survives a power loss.
 type annex interface {
 	read(ctx context.Context, name string) ([]byte, error)
 	put(ctx context.Context, name string, content []byte) error
