@@ -22,9 +22,11 @@ const (
 type Part struct {
 	Reason string // what strangers are told when it does not: short, upper case, no path and no host
 	Check  func(context.Context) error
+	OneOf  bool // of many of its kind: without it the server is ready for everything else
 }
 
-// A Handler answers with 200 while all parts are well, and else with 503 and the reasons of those that are not.
+// A Handler answers with 200 while the parts are well that everything needs, and else with 503 and their reasons. The reasons of others come
+// last, after an OK where there is nothing else to say.
 type Handler struct {
 	parts    []*part
 	log      *slog.Logger
@@ -62,6 +64,7 @@ const drainingReason = "DRAINING"
 // A verdict is what was found of one part.
 type verdict struct {
 	reason string
+	oneOf  bool
 	took   time.Duration
 	err    error
 }
@@ -90,27 +93,13 @@ func (p *part) look(log *slog.Logger) verdict {
 	case err == nil && was:
 		log.Info("a part of the server is ready again", "part", p.Reason)
 	}
-	return verdict{p.Reason, took, err}
+	return verdict{p.Reason, p.OneOf, took, err}
 }
 
 // ServeHTTP answers every method with the same, HEAD without a body. The query parameter detailed shows everything to who may see it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	found := h.look()
-	var reasons []string
-	if h.draining.Load() {
-		reasons = append(reasons, drainingReason)
-	}
-	for _, v := range found {
-		if v.err != nil {
-			reasons = append(reasons, v.reason)
-		}
-	}
-	status := http.StatusOK
-	if len(reasons) > 0 {
-		status = http.StatusServiceUnavailable
-	} else {
-		reasons = []string{"OK"}
-	}
+	status, reasons := h.sum(found)
 	w.Header().Set("Cache-Control", "no-store")
 	switch {
 	case r.Method == http.MethodHead && status == http.StatusOK:
@@ -124,6 +113,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		w.Write([]byte(strings.Join(reasons, "\n"))) //nolint:errcheck // the client is gone
 	}
+}
+
+func (h *Handler) sum(found []verdict) (status int, reasons []string) {
+	var lesser []string
+	if h.draining.Load() {
+		reasons = append(reasons, drainingReason)
+	}
+	for _, v := range found {
+		switch {
+		case v.err == nil:
+		case v.oneOf:
+			lesser = append(lesser, v.reason)
+		default:
+			reasons = append(reasons, v.reason)
+		}
+	}
+	status = http.StatusServiceUnavailable
+	if len(reasons) == 0 {
+		status, reasons = http.StatusOK, []string{"OK"}
+	}
+	return status, append(reasons, lesser...)
 }
 
 func details(found []verdict, draining bool) map[string]any {

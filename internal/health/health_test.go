@@ -38,15 +38,19 @@ func TestTheAnswerIsInTheShapesOfOpenStack(t *testing.T) {
 		code           int
 		media, body    string
 	}{
-		{"all is well", []health.Part{{"A", well}}, false, "GET", "", 200, "text/plain; charset=UTF-8", "OK"},
-		{"in JSON", []health.Part{{"A", well}}, false, "GET", "application/json", 200, "application/json", `{"detailed":false,"reasons":["OK"]}`},
-		{"without a body", []health.Part{{"A", well}}, false, "HEAD", "", 204, "", ""},
-		{"to any method", []health.Part{{"A", well}}, false, "POST", "", 200, "text/plain; charset=UTF-8", "OK"},
-		{"a part is not", []health.Part{{"A", well}, {"B", broken}}, false, "GET", "", 503, "text/plain; charset=UTF-8", "B"},
-		{"two are not", []health.Part{{"A", broken}, {"B", broken}}, false, "GET", "", 503, "text/plain; charset=UTF-8", "A\nB"},
-		{"two, in JSON", []health.Part{{"A", broken}, {"B", broken}}, false, "GET", "application/json", 503, "application/json",
+		{"all is well", []health.Part{{Reason: "A", Check: well}}, false, "GET", "", 200, "text/plain; charset=UTF-8", "OK"},
+		{"in JSON", []health.Part{{Reason: "A", Check: well}}, false, "GET", "application/json", 200, "application/json", `{"detailed":false,"reasons":["OK"]}`},
+		{"without a body", []health.Part{{Reason: "A", Check: well}}, false, "HEAD", "", 204, "", ""},
+		{"to any method", []health.Part{{Reason: "A", Check: well}}, false, "POST", "", 200, "text/plain; charset=UTF-8", "OK"},
+		{"a part is not", []health.Part{{Reason: "A", Check: well}, {Reason: "B", Check: broken}}, false, "GET", "", 503, "text/plain; charset=UTF-8", "B"},
+		{"two are not", []health.Part{{Reason: "A", Check: broken}, {Reason: "B", Check: broken}}, false, "GET", "", 503, "text/plain; charset=UTF-8", "A\nB"},
+		{"two, in JSON", []health.Part{{Reason: "A", Check: broken}, {Reason: "B", Check: broken}}, false, "GET", "application/json", 503, "application/json",
 			`{"detailed":false,"reasons":["A","B"]}`},
-		{"it drains", []health.Part{{"A", well}}, true, "GET", "", 503, "text/plain; charset=UTF-8", "DRAINING"},
+		{"one of many is not", []health.Part{{Reason: "A", Check: well}, {Reason: "B", Check: broken, OneOf: true}}, false, "GET", "", 200,
+			"text/plain; charset=UTF-8", "OK\nB"},
+		{"one of many and another are not", []health.Part{{Reason: "B", Check: broken, OneOf: true}, {Reason: "C", Check: broken}}, false, "GET", "", 503,
+			"text/plain; charset=UTF-8", "C\nB"},
+		{"it drains", []health.Part{{Reason: "A", Check: well}}, true, "GET", "", 503, "text/plain; charset=UTF-8", "DRAINING"},
 	} {
 		t.Run(test.says, func(t *testing.T) {
 			h := health.New(test.parts, func(*http.Request) bool { return false }, slog.New(slog.DiscardHandler))
@@ -62,7 +66,7 @@ func TestTheAnswerIsInTheShapesOfOpenStack(t *testing.T) {
 }
 
 func TestErrorsAreShownToThoseAloneWhoMaySeeThem(t *testing.T) {
-	h := health.New([]health.Part{{"A", broken}}, func(r *http.Request) bool { return r.Header.Get("Accept") == "" }, slog.New(slog.DiscardHandler))
+	h := health.New([]health.Part{{Reason: "A", Check: broken}}, func(r *http.Request) bool { return r.Header.Get("Accept") == "" }, slog.New(slog.DiscardHandler))
 	if a := ask(h, "GET", "/healthcheck?detailed", ""); a.Code != 503 || !strings.Contains(a.Body.String(), "/secret/path") {
 		t.Errorf("%d: %s", a.Code, a.Body)
 	}
@@ -74,7 +78,7 @@ func TestErrorsAreShownToThoseAloneWhoMaySeeThem(t *testing.T) {
 func TestALogSaysWhenAPartFallsIllAndWhenItRecovers(t *testing.T) {
 	var out strings.Builder
 	var sick atomic.Bool
-	h := health.New([]health.Part{{"A", func(context.Context) error {
+	h := health.New([]health.Part{{Reason: "A", Check: func(context.Context) error {
 		if sick.Load() {
 			return errors.New("ill")
 		}

@@ -35,7 +35,7 @@ func (s *Server) healthParts(e *engine.Engine) []health.Part {
 		health.Part{Reason: "WORKERS", Check: func(context.Context) error { return s.Manager.Working() }})
 	for _, name := range s.Manager.BackendNames() {
 		if b, ok := s.Manager.Backends[name].(interface{ Reach(context.Context) error }); ok {
-			parts = append(parts, health.Part{Reason: "BACKEND " + name, Check: b.Reach})
+			parts = append(parts, health.Part{Reason: "BACKEND " + name, Check: b.Reach, OneOf: true})
 		}
 	}
 	return parts

@@ -27,12 +27,15 @@ func TestAPartThatFailsIsTold(t *testing.T) {
 		})
 	}
 	becomes(200, "OK")
-	for _, part := range []struct{ name, reason string }{{"shares", "BACKEND local"}, {"repository", "REPOSITORY"}} {
+	for _, part := range []struct {
+		name, body string
+		status     int
+	}{{"shares", "OK\nBACKEND local", 200}, {"repository", "REPOSITORY", 503}} {
 		path := filepath.Join(s.Config.DataDir, part.name)
 		if err := os.Rename(path, path+"-away"); err != nil {
 			t.Fatal(err)
 		}
-		becomes(503, part.reason)
+		becomes(part.status, part.body)
 		if _, body := fetch(t, "GET", check+"?detailed"); !strings.Contains(body, s.Config.DataDir) {
 			t.Errorf("this machine is not told where: %s", body)
 		}
