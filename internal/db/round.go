@@ -13,7 +13,7 @@ type Round struct {
 	Project abaca.ProjectID
 	Reached float64 // where the slice begins
 	Attempt int64
-	Tries   int // claims of this slice since it became due
+	Tries   int // claims of this slice that count, since it became due
 }
 
 // OpenRound has a project's data verified from a time on; a project whose data is verified already is left as it is.
@@ -59,9 +59,9 @@ func (tx *Tx) AdvanceRound(ctx context.Context, r Round, reached float64, due ti
 	return tx.mustHoldRound(ctx, "advance verification", "reached = $3, due_at = $4, lease_owner = NULL, tries = 0", r, reached, micros(due))
 }
 
-// YieldRound gives up a slice that was not read, to be taken up again at a time. ErrLeaseLost is as BeatRound's.
-func (tx *Tx) YieldRound(ctx context.Context, r Round, due time.Time) error {
-	return tx.mustHoldRound(ctx, "give up verification", "due_at = $3, lease_owner = NULL, tries = 0", r, micros(due))
+// YieldRound gives up a slice that was not read, to be taken up again at a time, when so many tries count. ErrLeaseLost is as BeatRound's.
+func (tx *Tx) YieldRound(ctx context.Context, r Round, tries int, due time.Time) error {
+	return tx.mustHoldRound(ctx, "give up verification", "tries = $3, due_at = $4, lease_owner = NULL", r, tries, micros(due))
 }
 
 func (tx *Tx) mustHoldRound(ctx context.Context, what, set string, r Round, args ...any) error {

@@ -192,7 +192,7 @@ func TestARoundIsReadByOneWorkerAtATimeAndGoesOnAfterItsDeath(t *testing.T) {
 		for name, write := range map[string]func(*Tx) error{
 			"beat":    func(tx *Tx) error { return tx.BeatRound(ctx, first, now.Add(time.Hour)) },
 			"advance": func(tx *Tx) error { return tx.AdvanceRound(ctx, first, 0.5, now) },
-			"yield":   func(tx *Tx) error { return tx.YieldRound(ctx, first, now) },
+			"yield":   func(tx *Tx) error { return tx.YieldRound(ctx, first, 0, now) },
 		} {
 			if err := db.Transact(ctx, write); err != ErrLeaseLost {
 				t.Errorf("%s of who lost the lease: %v", name, err)
@@ -213,7 +213,7 @@ func TestARoundIsReadByOneWorkerAtATimeAndGoesOnAfterItsDeath(t *testing.T) {
 		if !ok || fourth.Reached != 0.04 || fourth.Tries != 2 {
 			t.Fatalf("what a worker that is gone has read was claimed as %+v, %v", fourth, ok)
 		}
-		db.must(t, func(tx *Tx) error { return tx.YieldRound(ctx, fourth, now.Add(2*time.Hour)) })
+		db.must(t, func(tx *Tx) error { return tx.YieldRound(ctx, fourth, 0, now.Add(2*time.Hour)) })
 		if fifth, ok := claim("one", now.Add(2*time.Hour)); !ok || fifth.Reached != 0.04 || fifth.Tries != 1 {
 			t.Fatalf("what was given up was claimed as %+v, %v", fifth, ok)
 		}

@@ -15,7 +15,7 @@ import (
 const (
 	// restVerified is how long a project's data rests between one slice of its rolling verification and the next.
 	restVerified = 24 * time.Hour
-	// restUnread is how long it rests where the slice could not be read, as when the repository could not be opened.
+	// restUnread is how long it rests where each try to read the slice has failed, as when the repository cannot be opened.
 	restUnread = time.Hour
 	// verifiedLife is how long records of verifications are kept that a later one makes dispensable.
 	verifiedLife = 90 * 24 * time.Hour
@@ -181,18 +181,22 @@ func (m *Manager) runRound(ctx context.Context, round db.Round, asked time.Durat
 		m.Log.WarnContext(ctx, "the verification is no longer ours", "error", err)
 		return
 	}
-	rest := time.Duration(0)
+	tries, rest := round.Tries-1, time.Duration(0)
 	outcome = abaca.OutcomeInterrupted
 	if ctx.Err() == nil {
-		outcome, rest = abaca.OutcomeRetried, restUnread
-		if abaca.FaultOf(err) == abaca.Unavailable {
-			outcome, rest = abaca.OutcomeInterrupted, m.Lease
+		switch {
+		case abaca.FaultOf(err) == abaca.Unavailable:
+			rest = m.Lease
+		case round.Tries < m.Tries:
+			outcome, tries, rest = abaca.OutcomeRetried, round.Tries, m.Backoff<<(round.Tries-1)
+		default:
+			outcome, tries, rest = abaca.OutcomeRetried, 0, restUnread
 		}
 		m.Log.ErrorContext(ctx, "saved data could not be verified; it will be tried again", "error", err, "in", rest)
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease)
 	defer cancel()
-	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, m.now().Add(rest)) }); err != nil {
+	if err := m.DB.Transact(after, func(tx *db.Tx) error { return tx.YieldRound(after, round, tries, m.now().Add(rest)) }); err != nil {
 		m.Log.ErrorContext(ctx, "giving up a verification; it goes on when its lease has passed", "error", err)
 	}
 }
