@@ -151,10 +151,20 @@ func (r reader) Reachable(ctx context.Context, now time.Time) ([]Reached, error)
 	return first, nil
 }
 
+// Reached reports whether some worker reaches a back end, or did before it went down.
+func (r reader) Reached(ctx context.Context, backend string) (is bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM reached_backends WHERE backend = $1)`, backend).Scan(&is)
+	if err != nil {
+		return false, fmt.Errorf("look for back end: %w", err)
+	}
+	return is, nil
+}
+
 // A Stranded is work that waits for a back end which no worker that is up reaches; of work that any worker can do, the back end is empty.
 type Stranded struct {
 	Backend string
 	Waiting int64
+	Lost    bool // whether no worker reaches it that is down either: it is not configured anywhere
 }
 
 // Stranded counts the work that nobody can do. Workers and back ends that are disabled count as though they were there: that is an
@@ -167,8 +177,8 @@ func (r reader) Stranded(ctx context.Context, now time.Time) ([]Stranded, error)
 		}
 		query += `SELECT needs FROM ` + table + ` WHERE lease_until <= $2`
 	}
-	list, err := all(ctx, r.q, func(s scanner) (v Stranded, err error) { return v, s.Scan(&v.Backend, &v.Waiting) },
-		`SELECT n.needs, count(*) FROM (`+query+`) n
+	list, err := all(ctx, r.q, func(s scanner) (v Stranded, err error) { return v, s.Scan(&v.Backend, &v.Waiting, &v.Lost) },
+		`SELECT n.needs, count(*), n.needs <> '' AND n.needs NOT IN (SELECT backend FROM reached_backends) FROM (`+query+`) n
 		WHERE NOT EXISTS (SELECT 1 FROM services w WHERE w.kind = $1 AND w.up_until > $2
 			AND (n.needs = '' OR EXISTS (SELECT 1 FROM reached_backends r WHERE r.worker = w.name AND r.backend = n.needs)))
 		GROUP BY n.needs ORDER BY n.needs`, ServiceWorker, micros(now))

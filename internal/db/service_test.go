@@ -132,12 +132,14 @@ func TestWorkGoesToWorkersThatReachWhatItNeeds(t *testing.T) {
 				t.Errorf("stranded is %v, %v, want %v", got, err, want)
 			}
 		}
-		stranded(Stranded{"far", 3})
+		stranded(Stranded{"far", 3, true})
 		db.register(t, "near", "", now, "near")
 		if id := claim(Worker{Name: "near", Backends: []string{"near"}}); id != "" {
 			t.Errorf("%s was claimed by a worker that does not reach it", id)
 		}
-		stranded(Stranded{"far", 3})
+		stranded(Stranded{"far", 3, true})
+		db.register(t, "down", "", now.Add(-time.Hour), "far")
+		stranded(Stranded{"far", 3, false})
 		db.register(t, "w", "", now, "near", "far")
 		stranded()
 		w := Worker{Name: "w", Backends: []string{"near", "far"}}

@@ -107,6 +107,15 @@ func (m *Manager) backendOf(s abaca.Share) (Backend, error) {
 	return nil, &abaca.Reason{Text: "the share's back end is not configured", Err: abaca.ErrPermanent}
 }
 
+// mustReach refuses what needs the files of a share that no worker reaches, not even one that is down.
+func mustReach(ctx context.Context, tx *db.Tx, s abaca.Share) error {
+	is, err := tx.Reached(ctx, s.Backend)
+	if err == nil && !is {
+		err = abaca.Errorf(abaca.Unavailable, "The files of share %s cannot be reached: its back end is not configured.", s.ID)
+	}
+	return err
+}
+
 // open mounts the share's files, as they are now or, where a snapshot is asked for and the back end has them, as they were at
 // this moment.
 func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*abaca.Volume, error) {
@@ -120,12 +129,16 @@ func (m *Manager) open(ctx context.Context, s abaca.Share, snapshot string) (*ab
 	return b.Mount(ctx, s.Path)
 }
 
-// answering lists the back ends that this worker reaches and that answer. The work of others waits, or is another worker's.
+// answering lists the back ends that this worker reaches and that answer. The work of others waits, or is another worker's, but for that
+// which would wait for ever: it is taken up to fail.
 func (m *Manager) answering() (names []string) {
 	for _, name := range m.BackendNames() {
 		if p, ok := m.Backends[name].(Prober); !ok || p.Answers() {
 			names = append(names, name)
 		}
+	}
+	if lost := m.lost.Load(); lost != nil {
+		names = append(names, *lost...)
 	}
 	return names
 }

@@ -46,6 +46,9 @@ func (m *Manager) CreateBackup(ctx context.Context, caller abaca.Caller, req New
 		if err := m.fits(ctx, tx, s, req); err != nil {
 			return err
 		}
+		if err := mustReach(ctx, tx, s); err != nil {
+			return err
+		}
 		move := abaca.CreateBackup.Share
 		ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now)
 		if err == nil && !ok {

@@ -24,6 +24,9 @@ func (m *Manager) DeleteShare(ctx context.Context, caller abaca.Caller, id abaca
 		if err := independent(ctx, tx, s, refused); err != nil {
 			return err
 		}
+		if err := mustReach(ctx, tx, s); err != nil {
+			return err
+		}
 		now := m.now()
 		if force {
 			job, working, err := tx.Underway(ctx, abaca.KindShare, string(id))

@@ -103,6 +103,7 @@ type Config struct {
 	Patience        time.Duration // how long another process under the same name may take to vanish from the database, see db.DB.TakeSeat
 	Silence         time.Duration // how long work may show no progress before its slot is lent to other work
 	Grace           time.Duration // how long work has to stop before it is left behind
+	Search          time.Duration // how long work waits for a back end that is configured nowhere before it fails
 	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none
@@ -123,10 +124,11 @@ type Manager struct {
 	lanes   [2]*lane
 	stored  atomic.Pointer[stored] // nil until it was measured
 
-	heir     bool                  // may take up at once what was leased under its name; see Register
-	disabled atomic.Bool           // by an operator
-	astray   atomic.Bool           // its clock is, see compareClocks
-	known    atomic.Pointer[reach] // of back ends; nil until it was looked up
+	heir     bool                     // may take up at once what was leased under its name; see Register
+	disabled atomic.Bool              // by an operator
+	astray   atomic.Bool              // its clock is, see compareClocks
+	known    atomic.Pointer[reach]    // of back ends; nil until it was looked up
+	lost     atomic.Pointer[[]string] // back ends that work has waited for which nobody will do; nil where there are none
 }
 
 // New makes a Manager; Run makes it work.

@@ -33,6 +33,9 @@ func (m *Manager) RestoreBackup(ctx context.Context, caller abaca.Caller, id aba
 		if err := restorable(b, s); err != nil {
 			return err
 		}
+		if err := mustReach(ctx, tx, s); err != nil {
+			return err
+		}
 		now := m.now()
 		move := abaca.RestoreBackup.Share
 		ok, err := tx.MoveShare(ctx, s.ID, move.From, move.During, now)

@@ -50,12 +50,14 @@ func (m *Manager) report() db.Report {
 func (m *Manager) keepService(ctx context.Context) {
 	tick := time.NewTicker(m.Lease / beats)
 	defer tick.Stop()
-	told := map[string]bool{}
+	seen := strandings{}
 	for {
 		if err := m.beatService(ctx); err != nil && ctx.Err() == nil {
 			m.Log.ErrorContext(ctx, "giving a sign of life", "error", err)
 		}
-		m.tellStranded(ctx, told)
+		m.tellStranded(ctx, seen)
+		lost := seen.lost(m.Uptime() - m.Search)
+		m.lost.Store(&lost)
 		select {
 		case <-ctx.Done():
 			return
@@ -126,9 +128,9 @@ const farewell = 2 * time.Second
 func (m *Manager) Mind(ctx context.Context) error {
 	tick := time.NewTicker(m.Lease / beats)
 	defer tick.Stop()
-	told := map[string]bool{}
+	seen := strandings{}
 	for {
-		m.tellStranded(ctx, told)
+		m.tellStranded(ctx, seen)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -137,8 +139,27 @@ func (m *Manager) Mind(ctx context.Context) error {
 	}
 }
 
+// strandings are the back ends that work is known to wait for in vain, empty for any worker.
+type strandings map[string]stranding
+
+// A stranding says whether and since when its back end has been configured nowhere, on the clock of Uptime.
+type stranding struct {
+	lost  bool
+	since time.Duration
+}
+
+// lost lists what has been lost since a time at least.
+func (s strandings) lost(since time.Duration) (backends []string) {
+	for b, v := range s {
+		if v.lost && v.since <= since {
+			backends = append(backends, b)
+		}
+	}
+	return backends
+}
+
 // tellStranded says once of each back end that work waits for it which nobody can do, and once more when somebody can.
-func (m *Manager) tellStranded(ctx context.Context, told map[string]bool) {
+func (m *Manager) tellStranded(ctx context.Context, seen strandings) {
 	list, err := m.DB.Stranded(ctx, m.now())
 	if err != nil {
 		if ctx.Err() == nil {
@@ -149,23 +170,23 @@ func (m *Manager) tellStranded(ctx context.Context, told map[string]bool) {
 	now := map[string]bool{}
 	for _, s := range list {
 		now[s.Backend] = true
-		if told[s.Backend] {
-			continue
+		was, known := seen[s.Backend]
+		if !known || was.lost != s.Lost {
+			seen[s.Backend] = stranding{s.Lost, m.Uptime()}
 		}
-		if s.Backend == "" {
+		switch {
+		case known:
+		case s.Backend == "":
 			m.Log.WarnContext(ctx, "work waits, and no worker is up", "waiting", s.Waiting)
-		} else {
+		default:
 			m.Log.WarnContext(ctx, "work waits for a back end that no worker which is up reaches", "backend", s.Backend, "waiting", s.Waiting)
 		}
 	}
-	for b := range told {
+	for b := range seen {
 		if !now[b] {
 			m.Log.InfoContext(ctx, "no work waits any more that nobody can do", "backend", b)
-			delete(told, b)
+			delete(seen, b)
 		}
-	}
-	for b := range now {
-		told[b] = true
 	}
 }
 

@@ -34,6 +34,9 @@ func (m *Manager) CreateSnapshot(ctx context.Context, caller abaca.Caller, req N
 		if s.Status != abaca.Available {
 			return busy(s)
 		}
+		if err := mustReach(ctx, tx, s); err != nil {
+			return err
+		}
 		sn = abaca.Snapshot{
 			ID: abaca.SnapshotID(newID()), Project: s.Project, User: caller.User, Share: s.ID, ShareSize: s.Size, Proto: s.Proto,
 			Name: req.Name, Description: req.Description, Metadata: req.Metadata,

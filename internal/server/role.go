@@ -109,7 +109,7 @@ func (s *Server) openManager(ctx context.Context, p parts, watch *observer, audi
 		Protocols: c.ShareProtocols, DataProtocols: c.DataProtocols, Zone: c.Zone, Limits: c.limits(),
 		Host: c.Host, Instance: instance, Role: c.Role, Version: version(),
 		Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
-		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, Silence: p.silence, Grace: p.grace, VerifyShare: c.Verify.SharePerDay,
+		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, Silence: p.silence, Search: p.search, Grace: p.grace, VerifyShare: c.Verify.SharePerDay,
 		Log: s.log, Audit: audit, Watch: watch.work, Now: p.now, Uptime: p.uptime, Step: p.step,
 	}
 	if len(c.Backends) > 0 {

@@ -66,6 +66,7 @@ type parts struct {
 	engine   func(manager.Engine) manager.Engine // nil for the engine as it is
 	patience time.Duration
 	silence  time.Duration
+	search   time.Duration
 	grace    time.Duration
 	bounds   Bounds
 }
@@ -103,13 +104,19 @@ func WithSilence(silence, grace time.Duration) Option {
 
 const silence = time.Minute
 
+// WithSearch has work wait for so long for a back end that is configured nowhere.
+func WithSearch(d time.Duration) Option { return func(p *parts) { p.search = d } }
+
+// search is longer than an operator takes to move a back end from one worker to another.
+const search = 10 * time.Minute
+
 // settle is one second by default: clients ask for a second backup of a share to see it refused while the first is made, and an
 // empty share's would be over before they have asked.
 const settle = time.Second
 
 // Open makes what is missing, takes the data directory for this server alone, and listens.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
-	p := parts{settle: settle, now: time.Now, uptime: posix.Uptime, patience: patience, silence: silence, grace: stopping, bounds: usualBounds()}
+	p := parts{settle: settle, now: time.Now, uptime: posix.Uptime, patience: patience, silence: silence, search: search, grace: stopping, bounds: usualBounds()}
 	for _, o := range options {
 		o(&p)
 	}
