@@ -53,20 +53,26 @@ func (m *misfortune) mount(dir, options string) {
 }
 
 // again starts the server anew, after something was done to what it keeps or with another configuration.
-func (m *misfortune) again(change func(*server.Config)) {
+func (m *misfortune) again(change func(*server.Config), options ...server.Option) {
 	m.Helper()
 	m.Stop()
 	c := m.Config
 	if change != nil {
 		change(&c)
 	}
-	m.Server = serve.StartWith(m.T, c, server.WithAuthenticator(people{}))
+	m.Server = serve.StartWith(m.T, c, append(options, server.WithAuthenticator(people{}))...)
 	m.tenant = by(m.Server, m.tenant.Token)
 }
 
-// elsewhere is a configuration that knows another back end instead.
-func elsewhere(c *server.Config) {
-	c.Backends = []server.BackendConfig{{Name: "new", Driver: "directory", Path: filepath.Join(c.DataDir, "new")}}
+// elsewhere has the tenant ask for something while the back end takes no work, and the server know another one instead after that.
+func (m *misfortune) elsewhere(status int, key, method, path string, body any) (answer object) {
+	m.Helper()
+	by(m.Server, "root:admins:admin").Must(200, "", "PUT", "/services/disable", object{"host": "abaca@local", "binary": "manila-share"})
+	answer = m.tenant.Must(status, key, method, path, body)
+	m.again(func(c *server.Config) {
+		c.Backends = []server.BackendConfig{{Name: "new", Driver: "directory", Path: filepath.Join(c.DataDir, "new")}}
+	}, server.WithSearch(0))
+	return answer
 }
 
 func (m *misfortune) repository() string { return filepath.Join(m.Config.DataDir, "repository") }
@@ -154,8 +160,9 @@ var mishaps = []mishap{
 		m.restore("backup_restoring_error")
 	}, "028 restore share backup {}: " + internal},
 	{"a share of a back end that is configured no more", false, func(m *misfortune) {
-		m.again(elsewhere)
-		m.backUp("error")
+		body := object{"share_backup": object{"share_id": m.share}}
+		id := m.elsewhere(202, "share_backup", "POST", "/share-backups", body)["id"].(string)
+		m.tenant.AtRest("/share-backups/"+id, "share_backup", "error")
 	}, "002 create share backup {}: the share's back end is not configured"},
 	{"a share that no directory can be made for", false, func(m *misfortune) {
 		m.must(os.RemoveAll(filepath.Join(m.Config.DataDir, "shares")))
@@ -180,8 +187,7 @@ var mishaps = []mishap{
 	{"a share that cannot be deleted", false, func(m *misfortune) {
 		m.tenant.Must(202, "", "DELETE", "/share-backups/"+m.backup, nil)
 		m.tenant.AtRest("/share-backups/"+m.backup, "share_backup", "gone")
-		m.again(elsewhere)
-		m.tenant.Must(202, "", "DELETE", "/shares/"+m.share, nil)
+		m.elsewhere(202, "", "DELETE", "/shares/"+m.share, nil)
 		m.tenant.AtRest("/shares/"+m.share, "share", "error_deleting")
 	}, "007 delete share: the share's back end is not configured"},
 	{"a restore into a full file system", true, func(m *misfortune) {
