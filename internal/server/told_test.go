@@ -213,6 +213,7 @@ var mishaps = []mishap{
 func TestATenantIsToldOfEachKindOfFailureAndNothingOfTheServer(t *testing.T) {
 	for _, test := range mishaps {
 		t.Run(test.says, func(t *testing.T) {
+			t.Parallel() // most of the time is waited for storages to recover
 			if test.root && os.Geteuid() != 0 {
 				t.Skip("NOT TESTED: mounting takes root")
 			}

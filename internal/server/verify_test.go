@@ -292,7 +292,7 @@ func TestARepositoryThatCannotBeOpenedIsTriedAgainWithinTheDay(t *testing.T) {
 	var due int64
 	second.Until("/shares/"+share, "share", "given up", func(object) (yes bool) {
 		database(t, c.DataDir, second.Config.Database, func(d *sql.DB) error {
-			return d.QueryRowContext(t.Context(), "SELECT lease_owner IS NULL, due_at FROM verification_rounds").Scan(&yes, &due)
+			return d.QueryRowContext(t.Context(), "SELECT lease_owner IS NULL AND tries = 0, due_at FROM verification_rounds").Scan(&yes, &due)
 		})
 		return yes
 	})
