@@ -275,9 +275,9 @@ func lengths(files map[string][]byte) (all []string) {
 	return all
 }
 
-// TestNothingAcknowledgedIsLostWheneverThePowerFails cuts the power at ABACA_TEST_POWER_CUTS random moments, 25 where that is not set.
+// TestNothingAcknowledgedIsLostWheneverThePowerFails cuts the power at ABACA_TEST_POWER_CUTS random moments, 10 where that is not set.
 func TestNothingAcknowledgedIsLostWheneverThePowerFails(t *testing.T) {
-	cuts := 25
+	cuts := 10
 	if v := os.Getenv("ABACA_TEST_POWER_CUTS"); v != "" {
 		var err error
 		if cuts, err = strconv.Atoi(v); err != nil {
