@@ -41,7 +41,9 @@ func (q *request) fault(w http.ResponseWriter, err error) int {
 	if e, ok := errors.AsType[*abaca.RequestError](err); ok {
 		detail["message"] = e.Message
 	}
-	if form.status >= http.StatusInternalServerError && q.Context().Err() == nil {
+	// That callers cannot be told apart is logged by who tells them apart, once: strangers could have the log fill the disk.
+	told := form.status == http.StatusServiceUnavailable && q.caller.User == ""
+	if form.status >= http.StatusInternalServerError && !told && q.Context().Err() == nil {
 		q.Log.ErrorContext(q.Context(), "answering a request", "method", q.Method, "path", q.URL.Path, "error", err)
 	}
 	switch form.status {
