@@ -79,7 +79,7 @@ func newPolicyCheckCommand() *cobra.Command {
 		Use:   "check RULE",
 		Short: "Say whether a caller with some roles may do what a rule names",
 		Long: `Say whether a caller with some roles may do what a rule names, to a thing of their own or, with --owner-project, of another
-project. Roles that others imply must be given too: Keystone's member implies reader.
+project. A member is a reader too, and an admin both; with auth.strategy keystone such roles must be given as well, as in its tokens.
 
 The policy is asked alone: things of other projects do not exist for callers who are no administrators, whatever it says.
 The exit code is 0 where the answer is yes, 1 where it is no and 2 where the question makes no sense.`,

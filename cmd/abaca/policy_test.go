@@ -36,6 +36,8 @@ context_is_admin: role:cloud_admin`
 		{"", "share_backup:create --role reader", 1, "no, share_backup:create does not allow it"},
 		{"", "share_backup:create --role Member", 0, "yes"},
 		{"", "share_backup:create", 1, "no"},
+		{"", "share_backup:get --role member", 0, "yes"},
+		{"", "share_backup:get --role admin --owner-project q", 0, "yes"},
 		{"", "share_backup:reset_status --role support", 1, "no"},
 		{"", "share_backup:reset_status --role admin --owner-project q", 0, "yes"},
 		{"", "share_backup:delete --role member --owner-project q", 1, "no"},

@@ -89,6 +89,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	id := "req-" + uuid.NewString()
 	w, r, answered := s.watch(rw, r, id)
 	defer answered()
+	defer s.mistaken(w, r)
 	w.Header().Set("x-openstack-request-id", id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if len(r.URL.EscapedPath())+len(r.URL.RawQuery) > maxURL {

@@ -70,20 +70,7 @@ func (q *request) findOwner() {
 		return
 	}
 	a.ID = q.pathValue("id")
-	switch a.Resource { // an error is left aside: what does not exist, or cannot be read, has no owner to name
-	case string(abaca.KindBackup):
-		b, _ := q.DB.Backup(q.Context(), abaca.BackupID(a.ID), "")
-		a.Owner = b.Project
-	case string(abaca.KindShare):
-		s, _ := q.DB.Share(q.Context(), abaca.ShareID(a.ID), "")
-		a.Owner = s.Project
-	case string(abaca.KindSnapshot):
-		s, _ := q.DB.Snapshot(q.Context(), abaca.SnapshotID(a.ID), "")
-		a.Owner = s.Project
-	case "message":
-		m, _ := q.DB.Message(q.Context(), a.ID, "")
-		a.Owner = m.Project
-	}
+	a.Owner, _ = q.DB.Owner(q.Context(), a.Resource, a.ID) // an error is left aside: what cannot be read has no owner to name
 }
 
 // made notes what has come about.

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"runtime/debug"
 
 	"abaca"
 )
@@ -37,11 +38,13 @@ func (q *request) fault(w http.ResponseWriter, err error) int {
 		err = abaca.Errorf(abaca.Unavailable, "The request could not be answered in time.")
 	}
 	form := faultForms[abaca.FaultOf(err)]
-	detail := object{"code": form.status, "message": "The server failed to answer the request."}
+	detail := object{"code": form.status, "message": failed}
 	if e, ok := errors.AsType[*abaca.RequestError](err); ok {
 		detail["message"] = e.Message
 	}
-	if form.status >= http.StatusInternalServerError && q.Context().Err() == nil {
+	// That callers cannot be told apart is logged by who tells them apart, once: strangers could have the log fill the disk.
+	told := form.status == http.StatusServiceUnavailable && q.caller.User == ""
+	if form.status >= http.StatusInternalServerError && !told && q.Context().Err() == nil {
 		q.Log.ErrorContext(q.Context(), "answering a request", "method", q.Method, "path", q.URL.Path, "error", err)
 	}
 	switch form.status {
@@ -54,6 +57,24 @@ func (q *request) fault(w http.ResponseWriter, err error) int {
 	writeJSON(w, form.status, object{form.key: detail})
 	return form.status
 }
+
+// mistaken is deferred. It logs that a handler has panicked, which net/http would do where few look, and answers where nothing has been
+// answered yet.
+func (s *Server) mistaken(w *watched, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	s.Log.ErrorContext(r.Context(), "answering a request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	if w.told.Status != 0 {
+		panic(http.ErrAbortHandler) // so that the client does not take half an answer for a whole one
+	}
+	status := http.StatusInternalServerError
+	writeJSON(w, status, object{faultForms[abaca.Internal].key: object{"code": status, "message": failed}})
+}
+
+// failed is what a client is told of what is not its own fault.
+const failed = "The server failed to answer the request."
 
 // absent is the answer to what this version of the API, or this caller, does not have.
 func absent(*request) (int, any, error) {

@@ -204,6 +204,29 @@ func TestQueriesShowNothingOfOthers(t *testing.T) {
 	}
 }
 
+// A filter that cannot be read, passed over, would show everything instead of what was asked for.
+func TestFiltersAreTakenAsTheyStandHoweverTheyAreWritten(t *testing.T) {
+	w := accessWorld(t).accessCopy(t)
+	for name, written := range map[string][]string{
+		"100%": {"100%", "100%25"}, "a;b": {"a;b", "a%3Bb", "a%3bb"}, "%zz ü": {"%zz+%c3%bc", "%zz%20ü"}, "%2": {"%2"}, "50%;": {"50%;"},
+	} {
+		body, err := json.Marshal(map[string]any{"share": map[string]any{"share_proto": "NFS", "size": 1, "name": name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := w.attempt("POST", "/v2/shares", nil, string(body)); a.Code != http.StatusOK {
+			t.Fatalf("%d: %s", a.Code, a.Body)
+		}
+		for _, value := range written {
+			a := w.attempt("GET", "/v2/shares?name="+value, nil, "")
+			var found struct{ Shares []struct{ Name string } }
+			if err := json.Unmarshal(a.Body.Bytes(), &found); err != nil || len(found.Shares) != 1 || found.Shares[0].Name != name {
+				t.Errorf("name=%s finds %+v, %v, want %q", value, found.Shares, err, name)
+			}
+		}
+	}
+}
+
 func TestBodiesDoNothingToOthers(t *testing.T) {
 	blank := accessWorld(t)
 	w := blank.accessCopy(t)
@@ -222,6 +245,8 @@ func TestBodiesDoNothingToOthers(t *testing.T) {
 		{"deep nesting", "POST", "/share-backups", deep},
 		{"deeper than a decoder goes", "POST", "/share-backups", strings.Repeat("[", 100_000)},
 		{"too much", "POST", "/share-backups", `{"share_backup": {"share_id": "` + theirs + `", "name": "` + strings.Repeat("x", 200_000) + `"}}`},
+		{"a brace too many", "PUT", "/shares/" + ours, `{"share": {"display_name": "x"}}}`},
+		{"a bracket too many", "POST", "/share-backups/" + w.ids["b_own"] + "/action", `{"restore": null}]`},
 		{"two JSON values", "POST", "/share-backups", `{} {"share_backup": {"share_id": "` + theirs + `"}}`},
 		{"another's snapshot", "POST", "/snapshots", `{"snapshot": {"share_id": "` + theirs + `", "force": true}}`},
 		{"a share from another's snapshot", "POST", "/shares", `{"share": {"share_proto": "NFS", "size": 1, "snapshot_id": "` + w.ids["n_others"] + `"}}`},

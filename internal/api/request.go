@@ -3,9 +3,12 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,7 +108,10 @@ func (q *request) decode() (body any, present bool, err error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(q.raw))
 	dec.UseNumber()
-	if err := dec.Decode(&body); err != nil || dec.More() {
+	if err := dec.Decode(&body); err != nil {
+		return nil, false, malformed
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) { // More would take a bracket too many for an end
 		return nil, false, malformed
 	}
 	if holdsNUL(body) {
@@ -247,12 +253,23 @@ func (q *request) query(key string) (string, bool) {
 	return values[len(values)-1], true
 }
 
+// parameters takes a semicolon, and a percent sign that escapes nothing, for what they are, as upstream. Package url passes over a
+// parameter with one: a filter, which would be missing.
 func (q *request) parameters() url.Values {
 	if q.values == nil {
-		q.values = q.URL.Query()
+		escaped := oddities.ReplaceAllStringFunc(q.URL.RawQuery, func(text string) string {
+			if len(text) == 1 {
+				return url.QueryEscape(text)
+			}
+			return text
+		})
+		q.values, _ = url.ParseQuery(escaped) // the rest of its errors is of too many parameters, of which a URL has no room
 	}
 	return q.values
 }
+
+// oddities are semicolons, percent signs, and escapes, which are to be left alone.
+var oddities = regexp.MustCompile(`;|%(?:[0-9a-fA-F]{2})?`)
 
 // queryIsText reports whether all text in the parameters could be that of a row: UTF-8 without NUL.
 func (q *request) queryIsText() bool {

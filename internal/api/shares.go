@@ -374,7 +374,7 @@ func manageShare(q *request) (int, any, error) {
 		v, ok := s.value.(string)
 		switch {
 		case s.value == nil || v == "" && ok:
-			return 0, nil, abaca.Errorf(abaca.Unprocessable, "A %s is needed.", s.key)
+			return 0, nil, abaca.Errorf(abaca.Unprocessable, "%s is needed.", s.key)
 		case !ok:
 			return 0, nil, abaca.Errorf(abaca.Invalid, "%s must be a string.", s.key)
 		}

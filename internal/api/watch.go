@@ -50,9 +50,6 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) (_ *wa
 	}
 	return seen, r.WithContext(ctx), func() {
 		seen.told.Method = method(r)
-		if seen.told.Status == 0 { // the handler panicked, and the connection is closed without an answer
-			seen.told.Status = http.StatusInternalServerError
-		}
 		tell(seen.told)
 	}
 }

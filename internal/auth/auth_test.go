@@ -87,7 +87,7 @@ func TestRolesAllowWhatManilasDefaultsAllow(t *testing.T) {
 			for _, a := range test.allowed {
 				want = want || a == role
 			}
-			caller := abaca.Caller{User: "u", Project: "p", Roles: withImplied(role)}
+			caller := abaca.Caller{User: "u", Project: "p", Roles: WithImplied(role)}
 			if got := policy.Allows(test.rule, caller, Owner{Project: "p"}); got != want {
 				t.Errorf("%s with role %q: %v", test.rule, role, got)
 			}

@@ -81,7 +81,7 @@ func (l *Local) Authenticate(r *http.Request) (abaca.Caller, error) {
 			return abaca.Caller{}, abaca.Errorf(abaca.Forbidden, "The request comes from a page of another site.")
 		}
 	}
-	return abaca.Caller{User: caller.Name, Project: caller.Project, Roles: withImplied(caller.Roles...)}, nil
+	return abaca.Caller{User: caller.Name, Project: caller.Project, Roles: WithImplied(caller.Roles...)}, nil
 }
 
 // current returns the tokens by their ids, read again if the file has changed since.

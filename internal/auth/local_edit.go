@@ -15,6 +15,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+
+	"abaca/internal/posix"
 )
 
 // A UserFile edits a file of users, beside the server that reads it and beside others that edit it.
@@ -42,7 +44,7 @@ func (f *UserFile) Add(ctx context.Context, want User, expires time.Time) (token
 	if err := want.Check(); err != nil {
 		return "", User{}, err
 	}
-	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
+	if err := posix.MakeDirs(filepath.Dir(f.Path), 0o700); err != nil {
 		return "", User{}, fmt.Errorf("users file: %w", err)
 	}
 	err = f.edit(ctx, func(users []User) ([]User, error) {

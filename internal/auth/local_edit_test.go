@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"abaca"
+	"abaca/internal/test/faultfs"
 )
 
 // Some tests run this test binary again as another process that edits a users file.
@@ -261,5 +262,22 @@ func TestWhatRootWritesStaysTheServersUsers(t *testing.T) {
 				t.Errorf("it belongs to %d:%d, mode %v", s.Uid, s.Gid, info.Mode())
 			}
 		})
+	}
+}
+
+func TestATokenThatWasShownOutlastsAPowerCut(t *testing.T) {
+	fs := faultfs.Mount(t)
+	f := &UserFile{Path: filepath.Join(fs.Dir, "made", "just", "now", "users.yaml"), Now: time.Now}
+	for _, name := range []string{"ann", "bob"} {
+		token, _, err := f.Add(t.Context(), User{Name: name, Project: "p1", Roles: []string{"member"}}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs.Cut()
+		fs.Restore(faultfs.All, 1)
+		users, err := f.Users()
+		if last := len(users) - 1; err != nil || last < 0 || users[last].Name != name || users[last].Tokens[0].Hash != digestOf(token) {
+			t.Errorf("%s: there are %+v, %v", name, users, err)
+		}
 	}
 }

@@ -56,7 +56,7 @@ func (n None) Authenticate(r *http.Request) (abaca.Caller, error) {
 	} else if ok {
 		return abaca.Caller{}, Unauthorized("The token names no user and project.")
 	}
-	return abaca.Caller{User: user, Project: abaca.ProjectID(project), Roles: withImplied("admin")}, nil
+	return abaca.Caller{User: user, Project: abaca.ProjectID(project), Roles: WithImplied("admin")}, nil
 }
 
 // IsAddress reports whether a request's Host is localhost or an IP address, with or without a port: a name that nobody can have made

@@ -109,7 +109,7 @@ var idle = map[string]string{
 	"share_server": `index show details delete manage_share_server unmanage_share_server reset_status share_server_migration_start
 		share_server_migration_check share_server_migration_complete share_server_migration_cancel
 		share_server_migration_get_progress share_server_reset_task_state`,
-	"service":                "update ensure_shares",
+	"service":                "ensure_shares",
 	"resource_lock":          "get get_all get_all_projects create update delete bypass_locked_show_action",
 	"share_group_types_spec": "create index show update delete",
 	"share_group_type":       "create index show default delete list_project_access add_project_access remove_project_access",

@@ -155,3 +155,14 @@ func TestWhatAURLLeavesOutComesFromTheEnvironmentAndThePasswordFile(t *testing.T
 		t.Errorf("the password is %q, %v", config.Password, err)
 	}
 }
+
+func TestADatabaseIsItsOwnersAlone(t *testing.T) {
+	at := databases["SQLite"](t)
+	db := open(t, at)
+	withShare(t, db, "s", "p")
+	for _, file := range []string{at, at + "-wal", at + "-shm"} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+	}
+}

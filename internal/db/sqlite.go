@@ -4,7 +4,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
@@ -22,6 +24,11 @@ var sqliteDialect = &dialect{
 }
 
 func connectSQLite(path, mode string) (*DB, error) {
+	if mode == "rwc" {
+		if err := makePrivate(path); err != nil {
+			return nil, err
+		}
+	}
 	// synchronous(FULL): a commit that was acknowledged survives a power loss.
 	const pragmas = "&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() + "?mode=" + mode + pragmas
@@ -39,6 +46,19 @@ func connectSQLite(path, mode string) (*DB, error) {
 	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(8)
 	return &DB{dialect: sqliteDialect, read: read, write: write}, nil
+}
+
+// makePrivate makes a database's file for its owner alone, since it tells of every project and its directory may be open to others;
+// SQLite gives the logs beside it the same mode. A file that is there is not opened: closing it would give up SQLite's locks on it.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // fitSQLite refuses releases that lose data.

@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -31,6 +32,14 @@ func usualBounds() Bounds {
 
 // WithBounds replaces the usual bounds.
 func WithBounds(b Bounds) Option { return func(p *parts) { p.bounds = b } }
+
+// onlyHTTP1 has a connection make one request at a time. In HTTP/2 it would make hundreds, and who has no token could have the
+// server keep as many bodies for each connection that is counted.
+func onlyHTTP1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
+}
 
 // A doorkeeper is a listener that lets so many connections in at a time and tells the others to come back.
 type doorkeeper struct {

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -182,6 +183,22 @@ func TestAServerStartsBeforeItsKeystone(t *testing.T) {
 	defer s.Close()
 	if !strings.Contains(said.String(), "Keystone cannot be asked") || strings.Contains(said.String(), keystone.Password+"\"") {
 		t.Errorf("the log says %s", said.String())
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Serve(ctx) }()
+	for i := range 3 {
+		resp, _ := get(t, s.Endpoint()+"/shares", http.Header{"X-Auth-Token": {strings.Repeat("x", 1+i)}})
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%d", resp.StatusCode)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(said.String(), "level=ERROR"); n != 1 {
+		t.Errorf("whoever reaches the port has %d lines written: %s", n, said.String())
 	}
 }
 

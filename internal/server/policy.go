@@ -46,7 +46,8 @@ func (c *Config) Rules() ([]Rule, error) {
 }
 
 // May reports whether the policy lets a caller do what a rule names to a thing of this owner. That the caller could not see the thing is
-// no matter of the policy. A file that cannot be used and a rule that there is not are SettingErrors.
+// no matter of the policy. Roles imply others as the server itself has it; Keystone names in its tokens those that it has imply another.
+// A file that cannot be used and a rule that there is not are SettingErrors.
 func (c *Config) May(rule string, caller abaca.Caller, project abaca.ProjectID, user string) (bool, error) {
 	f, err := c.policy(slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -55,6 +56,9 @@ func (c *Config) May(rule string, caller abaca.Caller, project abaca.ProjectID, 
 	p := f.Current()
 	if !p.Has(rule) {
 		return false, SettingError{fmt.Errorf("there is no rule %q%s", rule, auth.DidYouMean(p.Suggest(rule)))}
+	}
+	if c.Auth.Strategy != "keystone" {
+		caller.Roles = auth.WithImplied(caller.Roles...)
 	}
 	own := auth.Owner{Project: caller.Project, User: caller.User}
 	caller.Admin = p.Allows(auth.Administrator, caller, own)

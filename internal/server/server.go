@@ -204,6 +204,7 @@ func (s *Server) listen(c Config, p parts, watch *observer, audit func(abaca.Aud
 	s.http = &http.Server{
 		Handler:           handler,
 		TLSConfig:         secure,
+		Protocols:         onlyHTTP1(),
 		ReadHeaderTimeout: p.bounds.Header, ReadTimeout: p.bounds.Body, WriteTimeout: p.bounds.Whole, IdleTimeout: p.bounds.Idle,
 		MaxHeaderBytes: p.bounds.HeaderBytes,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

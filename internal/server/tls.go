@@ -27,7 +27,7 @@ func (c *Config) tls(log *slog.Logger) (*tls.Config, error) {
 	if err := k.reload(); err != nil {
 		return nil, SettingError{fmt.Errorf("tls: %w", err)}
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.get, NextProtos: []string{"h2", "http/1.1"}}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.get}, nil
 }
 
 // A keyPair is the server's certificate and its key, read anew when the files have changed.

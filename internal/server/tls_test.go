@@ -72,13 +72,16 @@ func TestARenewedCertificateIsTakenUpAndABrokenOneIsNot(t *testing.T) {
 		t.Helper()
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
 		defer client.CloseIdleConnections()
-		resp, err := client.Get(strings.TrimSuffix(s.Endpoint(), "/v2") + "/healthcheck")
+		resp, err := client.Get(strings.TrimSuffix(s.Endpoint(), "/v2") + "/") // unlike the healthcheck it waits for no worker
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if got := resp.TLS.PeerCertificates[0].SerialNumber.Int64(); got != serial || resp.StatusCode != 200 || resp.ProtoMajor != 2 {
-			t.Errorf("certificate %d, want %d; %d, HTTP/%d", got, serial, resp.StatusCode, resp.ProtoMajor)
+		if got := resp.TLS.PeerCertificates[0].SerialNumber.Int64(); got != serial || resp.StatusCode != http.StatusMultipleChoices {
+			t.Errorf("certificate %d, want %d; %d", got, serial, resp.StatusCode)
+		}
+		if resp.ProtoMajor != 1 { // in HTTP/2 one of the connections that are counted makes any number of requests at a time
+			t.Errorf("the server speaks HTTP/%d", resp.ProtoMajor)
 		}
 	}
 	serves(1)
