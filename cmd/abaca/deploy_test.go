@@ -57,11 +57,8 @@ func TestTheConfigurationsThatAreDeployedAreAccepted(t *testing.T) {
 			}
 			got := told(t, "config", "--config", filepath.Join(deploy, "cluster.yaml"))
 			hosts = append(hosts, service.Environment["ABACA_HOST"])
-			listens := "listen: 0.0.0.0:8786\n"
-			if strings.HasPrefix(name, "worker") {
-				listens = "listen: 127.0.0.1:8786\n"
-			}
-			if !strings.Contains(got, "\nhost: "+name+"\n") || !strings.Contains(got, listens) {
+			role := "role: " + strings.TrimRight(name, "0123456789") + "\n"
+			if !strings.Contains(got, "\nhost: "+name+"\n") || !strings.Contains(got, role) {
 				t.Errorf("it is configured as\n%s", got)
 			}
 		})
@@ -147,7 +144,7 @@ func TestSecretsAreMadeOnceAndForTheirOwnerAlone(t *testing.T) {
 	}
 }
 
-func TestTheServiceAndTheContainersKeepTheSameCapabilities(t *testing.T) {
+func TestTheServiceAndTheContainersThatWorkKeepTheSameCapabilities(t *testing.T) {
 	unit, err := os.ReadFile(filepath.Join(deploy, "abaca.service"))
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +156,31 @@ func TestTheServiceAndTheContainersKeepTheSameCapabilities(t *testing.T) {
 		t.Fatal("the service keeps no capabilities")
 	}
 	for name, service := range readComposition(t).Services {
-		if service.Image == "abaca" && !slices.Equal(service.CapAdd, kept) {
-			t.Errorf("%s keeps %v, the service %v", name, service.CapAdd, kept)
+		if service.Image != "abaca" {
+			continue
+		}
+		want := kept
+		if service.Environment["ABACA_ROLE"] == "api" { // without it root reads no secret of mode 0600 that is not root's
+			want = []string{"DAC_READ_SEARCH"}
+		}
+		if !slices.Equal(service.CapAdd, want) {
+			t.Errorf("%s keeps %v, not %v", name, service.CapAdd, want)
+		}
+	}
+}
+
+func TestWhatOnlyAnswersHasNothingOfTheWork(t *testing.T) {
+	for name, service := range readComposition(t).Services {
+		if service.Environment["ABACA_ROLE"] != "api" {
+			continue
+		}
+		if slices.Contains(service.Secrets, "master_key") || slices.Contains(service.Secrets, "s3_credentials") {
+			t.Errorf("%s is given %v", name, service.Secrets)
+		}
+		for _, volume := range service.Volumes {
+			if strings.HasPrefix(volume, "shares:") {
+				t.Errorf("%s is given the shares", name)
+			}
 		}
 	}
 }

@@ -110,8 +110,13 @@ func greet(w io.Writer, endpoint string, c server.Config, where string) error {
 func welcome(w io.Writer, endpoint string, c server.Config, where string) error {
 	us, at := ourselves(), ""
 	what := "Everything"
-	if c.Database != "" {
+	switch {
+	case c.Database != "" && (c.Repository != "" || c.Role == "api"):
+		what = "Everything but the database and the backups"
+	case c.Database != "":
 		what = "Everything but the database"
+	case c.Repository != "":
+		what = "Everything but the backups"
 	}
 	if endpoint != "http://127.0.0.1:8786/v2" {
 		at = " --endpoint " + endpoint

@@ -47,6 +47,7 @@ type dialect struct {
 	unclaimed string             // ends a query for a row to be claimed: rows that another is claiming are passed over
 	clock     string             // a query for the database's own time, in microseconds; empty where it is this machine's
 	offer     string             // tells other processes that there is work, once the transaction commits; empty for none
+	survey    string             // counts what the tables hold, for its planner; empty where the database does so by itself
 }
 
 // Open opens a database, which is the file with an absolute path or, where at is a postgres:// URL, one of PostgreSQL. An empty
@@ -115,6 +116,18 @@ func (db *DB) Clock(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("ask the database for the time: %w", err)
 	}
 	return fromMicros(us), nil
+}
+
+// Survey has the database look at how much of what its tables hold, so that it answers a question by the index that leaves the least
+// to be read. It is cheap where little has changed.
+func (db *DB) Survey(ctx context.Context) error {
+	if db.survey == "" {
+		return nil
+	}
+	if _, err := db.write.ExecContext(ctx, db.survey); err != nil {
+		return fmt.Errorf("survey the tables: %w", classed(err))
+	}
+	return nil
 }
 
 // Ping reports whether the database answers.

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,6 +29,7 @@ type condition struct {
 	args       []any
 	scope      string          // the one of them that says which rows the project sees
 	project    abaca.ProjectID // empty for everybody's rows
+	alike      []string        // columns that are the same in all rows
 }
 
 func (c *condition) and(predicate string, args ...any) {
@@ -38,15 +41,16 @@ func (c *condition) and(predicate string, args ...any) {
 func equal[T ~string](c *condition, column string, value *T) {
 	if value != nil {
 		c.and(column+" = ?", string(*value))
+		c.alike = append(c.alike, column)
 	}
 }
 
-// like adds "column contains value", without regard to case in ASCII, where a value is given.
-func (c *condition) like(column string, value *string) {
+// like adds "what an expression of lower-case letters gives contains value", without regard to case in ASCII, where a value is given.
+func (c *condition) like(lower string, value *string) {
 	if value == nil {
 		return
 	}
-	c.and(`lower(`+column+`) LIKE ? ESCAPE '\'`, "%"+escapeLike(lowerASCII(*value))+"%")
+	c.and(lower+` LIKE ? ESCAPE '\'`, "%"+escapeLike(lowerASCII(*value))+"%")
 }
 
 // lowerASCII is what lower() is in SQL: other letters than those of ASCII stay as they are.
@@ -64,7 +68,11 @@ func escapeLike(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }
 
-func (c *condition) inProject(project abaca.ProjectID) { c.within("project_id = ?", project) }
+func (c *condition) inProject(project abaca.ProjectID) {
+	if c.within("project_id = ?", project); project != "" {
+		c.alike = append(c.alike, "project_id")
+	}
+}
 
 // within adds a predicate of which rows a project sees. An empty project sees all.
 func (c *condition) within(scope string, project abaca.ProjectID) {
@@ -100,11 +108,14 @@ type TextFilter struct{ Name, Description, NameLike, DescriptionLike *string }
 
 func (f TextFilter) on(c *condition) {
 	if equal(c, "display_name", f.Name); f.Name != nil {
-		c.and("name_key = ?", lowerASCII(*f.Name)) // follows from the name, and has an index
+		key := lowerASCII(*f.Name)
+		equal(c, "name_key", &key) // follows from the name, and has an index
 	}
 	equal(c, "display_description", f.Description)
-	c.like("display_name", f.NameLike)
-	c.like("display_description", f.DescriptionLike)
+	if c.like("name_key", f.NameLike); f.NameLike != nil && *f.NameLike == "" {
+		c.and("display_name IS NOT NULL") // as no name has the key of an empty one
+	}
+	c.like("lower(display_description)", f.DescriptionLike)
 }
 
 // A table is what a list is read from.
@@ -116,7 +127,8 @@ type table[T any] struct {
 	sort    map[string]string // the API's sort keys and their expressions, none of which is ever NULL
 }
 
-// list reads one page. It seeks to the marker by (sort expression, id), so that no page costs more than the first.
+// list reads one page. It seeks to the marker by (sort expression, id), so that no page costs more than the first. What an
+// offset passes over is counted through, in the index alone where it has all that the condition asks.
 func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]T, error) {
 	if p.SortKey == "" {
 		p.SortKey = "created_at"
@@ -125,37 +137,64 @@ func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]
 	if !ok {
 		return nil, abaca.Errorf(abaca.Invalid, "Cannot sort by %q.", p.SortKey)
 	}
-	direction, beyond := " DESC", "<"
-	if p.Ascending {
-		direction, beyond = " ASC", ">"
-	}
+	byID := expr == "id" || slices.Contains(c.alike, expr) // which databases do not see for themselves
 	if p.Marker != "" {
-		var marked condition
-		marked.and("id = ?", p.Marker)
-		marked.within(c.scope, c.project)
-		var at any
-		err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+marked.where(), marked.args...).Scan(&at)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil, abaca.Errorf(abaca.Invalid, "The marker %q is not in the list.", p.Marker)
+		if err := t.seek(ctx, q, &c, expr, byID, p); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("find marker: %w", err)
-		}
-		c.and("("+expr+", id) "+beyond+" (?, ?)", at, p.Marker)
 		p.Offset = 0
 	}
-	query := "SELECT " + t.columns + " FROM " + t.name + c.where() + " ORDER BY " + expr + direction + ", id" + direction
+	direction := " DESC"
+	if p.Ascending {
+		direction = " ASC"
+	}
+	order := " ORDER BY id" + direction
+	if !byID {
+		order = " ORDER BY " + expr + direction + ", id" + direction
+	}
+	if !p.Limited {
+		p.Limit = math.MaxInt64
+	}
+	part := fmt.Sprintf(" LIMIT %d OFFSET %d", p.Limit, p.Offset)
+	query := "SELECT " + t.columns + " FROM " + t.name
 	switch {
-	case p.Limited:
-		query += fmt.Sprintf(" LIMIT %d OFFSET %d", p.Limit, p.Offset)
 	case p.Offset > 0:
-		query += fmt.Sprintf(" LIMIT %d OFFSET %d", int64(1)<<62, p.Offset)
+		query += " WHERE id IN (SELECT id FROM " + t.name + c.where() + order + part + ")" + order
+	case p.Limited:
+		query += c.where() + order + part
+	default:
+		query += c.where() + order
 	}
 	rows, err := all(ctx, q, t.scan, query, c.args...)
 	if err != nil {
 		return nil, fmt.Errorf("list %ss: %w", t.what, err)
 	}
 	return rows, nil
+}
+
+// seek has the condition hold only for what comes after the marker.
+func (t *table[T]) seek(ctx context.Context, q querier, c *condition, expr string, byID bool, p Page) error {
+	var marked condition
+	marked.and("id = ?", p.Marker)
+	marked.within(c.scope, c.project)
+	var at any
+	err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+marked.where(), marked.args...).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return abaca.Errorf(abaca.Invalid, "The marker %q is not in the list.", p.Marker)
+	}
+	if err != nil {
+		return fmt.Errorf("find marker: %w", err)
+	}
+	beyond := "<"
+	if p.Ascending {
+		beyond = ">"
+	}
+	if byID {
+		c.and("id "+beyond+" ?", p.Marker)
+	} else {
+		c.and("("+expr+", id) "+beyond+" (?, ?)", at, p.Marker)
+	}
+	return nil
 }
 
 // count returns how many rows satisfy the condition.

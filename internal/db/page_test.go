@@ -52,6 +52,17 @@ func TestPagesByMarkerAreTheWholeListInOrderForEverySortKey(t *testing.T) {
 					if got, want := ids(paged), ids(whole); !slices.Equal(got, want) {
 						t.Errorf("pages give %v, the whole list is %v", got, want)
 					}
+					var passed []abaca.Backup
+					for at := 0; at <= len(all); at += 10 {
+						part, err := db.Backups(t.Context(), BackupFilter{Project: "p"}, Page{SortKey: key, Ascending: ascending, Limited: true, Limit: 10, Offset: at})
+						if err != nil {
+							t.Fatal(err)
+						}
+						passed = append(passed, part...)
+					}
+					if got, want := ids(passed), ids(whole); !slices.Equal(got, want) {
+						t.Errorf("pages by offset give %v, the whole list is %v", got, want)
+					}
 					reversed, err := db.Backups(t.Context(), BackupFilter{Project: "p"}, Page{SortKey: key, Ascending: !ascending})
 					if err != nil {
 						t.Fatal(err)

@@ -78,6 +78,15 @@ func TestAPageSeeksInAnIndexAndSortsNothing(t *testing.T) {
 			{BackupFilter{Share: ptr[abaca.ShareID]("many")}, "created_at", "created_at"},
 			{BackupFilter{}, "created_at", "created_at"},
 			{BackupFilter{}, "name", "name_key"},
+			{BackupFilter{}, "status", "status"},
+			{BackupFilter{}, "id", "id"},
+			{BackupFilter{Project: "p"}, "id", "id"},
+			{BackupFilter{Project: "p"}, "share_id", "share_id"},
+			{BackupFilter{Project: "p", Status: ptr(abaca.Available)}, "created_at", "created_at"},
+			{BackupFilter{Project: "p", Status: ptr(abaca.Error)}, "created_at", "created_at"},
+			{BackupFilter{Status: ptr(abaca.Error)}, "created_at", "created_at"},
+			{BackupFilter{Project: "p", Status: ptr(abaca.Available)}, "status", "id"}, // in which all are alike
+			{BackupFilter{Project: "p"}, "project_id", "id"},
 		} {
 			for place, marker := range map[string]int{"first": rows - 1, "middle": rows / 2, "last": 110} {
 				t.Run(fmt.Sprintf("%+v by %s, the %s page", test.filter, test.key, place), func(t *testing.T) {
@@ -88,13 +97,67 @@ func TestAPageSeeksInAnIndexAndSortsNothing(t *testing.T) {
 					}
 					plan := s.plan(t, db.dialect)
 					seek, sorting := "("+test.column+",id)<(?,?)", "TEMP B-TREE"
-					if db.dialect == postgresDialect {
+					switch {
+					case test.column == "id" && db.dialect == postgresDialect:
+						seek, sorting = "(id < '", "Sort"
+					case test.column == "id":
+						seek = "id<?"
+					case db.dialect == postgresDialect:
 						seek, sorting = "ROW("+test.column+", id) < ROW(", "Sort"
 					}
 					if !strings.Contains(plan, seek) || strings.Contains(plan, sorting) {
 						t.Error(plan)
 					}
 				})
+			}
+		}
+	})
+}
+
+func TestAnOffsetPassesOverRowsWithoutReadingThem(t *testing.T) {
+	onEach(t, func(t *testing.T, db *DB) {
+		withShare(t, db, "s", "p")
+		withShare(t, db, "many", "p")
+		fill(t, db, 20_000)
+		if db.dialect == postgresDialect {
+			if _, err := db.write.ExecContext(t.Context(), "VACUUM"); err != nil { // as it does by itself
+				t.Fatal(err)
+			}
+		}
+		for _, filter := range []BackupFilter{{}, {Project: "p"}, {Project: "p", Status: ptr(abaca.Available)}} {
+			s := &spy{DB: db.read}
+			got, err := (reader{querier{s}}).Backups(t.Context(), filter, Page{Limited: true, Limit: 10, Offset: 15_000})
+			if err != nil || len(got) != 10 {
+				t.Fatal(len(got), err)
+			}
+			if plan := s.plan(t, db.dialect); !strings.Contains(plan, "COVERING INDEX") && !strings.Contains(plan, "Index Only Scan") {
+				t.Errorf("%+v: %s", filter, plan)
+			}
+		}
+	})
+}
+
+// What of a name is few and of a status is many can only be known by looking, and SQLite does not look by itself.
+func TestAFilterReadsByTheIndexThatLeavesTheLeast(t *testing.T) {
+	onEach(t, func(t *testing.T, db *DB) {
+		withShare(t, db, "s", "p")
+		withShare(t, db, "many", "p")
+		fill(t, db, 20_000)
+		if err := db.Survey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for index, filter := range map[string]BackupFilter{
+			"by_name":   {Project: "p", TextFilter: TextFilter{Name: ptr("Backup 1000007")}},
+			"of_share":  {Project: "p", Share: ptr[abaca.ShareID]("s")},
+			"in_status": {Project: "p", Status: ptr(abaca.Error)},
+			"_status":   {Status: ptr(abaca.Deleting)},
+		} {
+			s := &spy{DB: db.read}
+			if _, err := (reader{querier{s}}).Backups(t.Context(), filter, Page{Limited: true, Limit: 10}); err != nil {
+				t.Fatal(err)
+			}
+			if plan := s.plan(t, db.dialect); !strings.Contains(plan, index+" ") {
+				t.Errorf("%s: %s", index, plan)
 			}
 		}
 	})

@@ -81,7 +81,10 @@ func (s *schema) tooNew() error {
 func (s *schema) keepUp(ctx context.Context) error {
 	return s.alone(ctx, func() error {
 		if s.has == 0 || s.db.name == goose.DialectSQLite3 {
-			return s.migrate(ctx)
+			if err := s.migrate(ctx); err != nil {
+				return err
+			}
+			return s.db.Survey(ctx)
 		}
 		return s.mustFit(ctx)
 	})

@@ -104,6 +104,31 @@ func TestAnEmptyDatabaseGetsItsTablesOnceHoweverManyOpenIt(t *testing.T) {
 	wg.Wait()
 }
 
+func TestReleasesThatLoseDataOrLackWhatIsNeededAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		fit           func(string) error
+		version, says string
+	}{
+		{fitSQLite, "3.51.2", "SQLite 3.51.2 can corrupt its write-ahead log; 3.51.3 or later is needed"},
+		{fitSQLite, "3.9.99", "3.51.3 or later"},
+		{fitSQLite, "2.99.99", "3.51.3 or later"},
+		{fitSQLite, "none", "3.51.3 or later"},
+		{fitSQLite, "3.51.3", ""},
+		{fitSQLite, "3.51.10", ""},
+		{fitSQLite, "3.100.0", ""},
+		{fitSQLite, "4.0.0", ""},
+		{fitPostgres, "110022 UTF8", "PostgreSQL 11 is too old; 12 or later is needed"},
+		{fitPostgres, "120000 UTF8", ""},
+		{fitPostgres, "190001 UTF8", ""},
+		{fitPostgres, "twelve", "unreadable version"},
+	} {
+		err := test.fit(test.version)
+		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: %v", test.version, err)
+		}
+	}
+}
+
 func TestADatabaseOfAnotherEncodingIsRefused(t *testing.T) {
 	at := postgres.New(t)
 	create := `CREATE DATABASE narrow ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0`

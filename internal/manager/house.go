@@ -43,6 +43,9 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.DB.Survey(ctx); err != nil {
+		return err
+	}
 	m.sweep(ctx)
 	if err := m.noteAll(ctx); err != nil {
 		return err

@@ -17,11 +17,14 @@ import (
 // keyLength is that of the master key, in bytes.
 const keyLength = 32
 
+// errNoKey is for an operator who asks the wrong one of several processes.
+var errNoKey = errors.New("a process of role api has none; this is for one that works")
+
 // masterKey returns the key that wraps every project's own. A file that does not exist is made, readable by its owner alone;
 // but where there is data already it is an error, because a new key could read none of it.
 func (c *Config) masterKey(dataExists bool) ([]byte, error) {
 	if !c.works() {
-		return nil, errors.New("a process of role api has no master key")
+		return nil, fmt.Errorf("master key: %w", errNoKey)
 	}
 	if c.MasterKey != "" {
 		return parseKey(string(c.MasterKey))

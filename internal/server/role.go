@@ -62,6 +62,11 @@ func (s *Server) openWork(ctx context.Context, p parts, watch *observer, m *mana
 		return nil, err
 	}
 	s.closers = append(s.closers, closer(e, s.log))
+	if err := e.Admit(ctx); errors.Is(err, abaca.ErrPermanent) {
+		return nil, fmt.Errorf("repository: %w", err)
+	} else if err != nil {
+		s.log.WarnContext(ctx, "the repositories cannot be reached yet", "error", err)
+	}
 	m.Engine = watchedEngine{e, watch}
 	if p.engine != nil {
 		m.Engine = p.engine(m.Engine)

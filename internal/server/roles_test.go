@@ -124,3 +124,18 @@ func TestAWorkerTakesNoRequestsAndMakesNoKey(t *testing.T) {
 		t.Error("it has made a key of its own")
 	}
 }
+
+func TestWhatTakesTheMasterKeyIsNotForAProcessWithoutOne(t *testing.T) {
+	c, err := server.Load("", nil, map[string]any{"role": "api", "data_dir": t.TempDir(), "database": "postgres://abaca@127.0.0.1:1/abaca"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, exporting := c.ExportKey()
+	_, checking := c.CheckKey(t.Context(), "", c.Logger())
+	_, rotating := c.RotateKey(t.Context(), c.Logger())
+	for what, err := range map[string]error{"export": exporting, "check": checking, "rotate": rotating} {
+		if err == nil || !strings.Contains(err.Error(), "master key: a process of role api has none") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

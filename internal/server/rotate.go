@@ -35,6 +35,9 @@ import (
 
 // lockKeyFile opens the master key's file and locks it, whichever file that is by then.
 func (c *Config) lockKeyFile(how int) (*os.File, error) {
+	if !c.works() {
+		return nil, errNoKey
+	}
 	for {
 		f, err := os.Open(c.MasterKeyFile)
 		if err != nil {

@@ -112,8 +112,9 @@ func (f *fleet) join(host string) *member {
 func (m *member) configure() {
 	f := m.f
 	unlimited := map[string]int{"backups": -1, "backup_gigabytes": -1, "shares": -1, "gigabytes": -1}
+	role := strings.TrimRight(m.host, "0123456789")
 	text, err := json.Marshal(map[string]any{ // which is YAML
-		"host": m.host, "data_dir": m.data(), "database": f.database, "master_key_file": f.keyFile(),
+		"host": m.host, "role": role, "data_dir": m.data(), "database": f.database, "master_key_file": f.keyFile(),
 		"repository": "s3://" + s3.Name + "/abaca", "s3": map[string]any{"endpoint": f.endpoint},
 		"backends": []any{map[string]any{"name": "files", "driver": "directory", "path": f.files()}},
 		"workers":  map[string]any{"lease": "5s", "trees": 3}, "quotas": unlimited, "log": map[string]any{"level": "info"},
@@ -132,7 +133,7 @@ func (m *member) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// launch starts the process and returns when it takes requests.
+// launch starts the process and returns when it takes requests, or works.
 func (m *member) launch() {
 	t := m.f.t
 	t.Helper()
