@@ -140,9 +140,6 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 	m := newManifest(req, &tree, started, e.config.Now())
 	noteReport(m, result)
 	err = t.publish(func() error {
-		if err := abaca.Guard(ctx)(); err != nil { // what was saved here, somebody else saves, or nobody wants any more
-			return err
-		}
 		if err := s.commit(ctx, m); err != nil {
 			return err
 		}
@@ -153,6 +150,9 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 			return err
 		}
 		if err := w.renewal.settle(ctx); err != nil {
+			return err
+		}
+		if err := abaca.Guard(ctx)(); err != nil { // a copy of what others have deleted by now would be for ever
 			return err
 		}
 		return e.copyManifest(ctx, r, m)
@@ -253,6 +253,9 @@ func (s *saver) walk(ctx context.Context, root *node, every time.Duration, check
 
 // commit makes a manifest, and all that it reaches, durable. It is the moment at which the snapshot exists.
 func (s *saver) commit(ctx context.Context, m *snapshot.Manifest) error {
+	if err := abaca.Guard(ctx)(); err != nil { // what was saved here, somebody else saves, or nobody wants any more
+		return err
+	}
 	if _, err := snapshot.SaveSnapshot(ctx, s.w.session, m); err != nil {
 		return fmt.Errorf("writing the manifest: %w", err)
 	}

@@ -11,12 +11,15 @@ import (
 
 	"github.com/kopia/kopia/repo/blob"
 	"golang.org/x/sync/errgroup"
+
+	"abaca"
 )
 
 // A steadyStorage makes of a storage that fails, hangs and lies one that Kopia can rely on:
 //
 //   - what fails in passing is tried again, and what hangs is left behind (patience.go),
 //   - a blob that was put is there in its whole length,
+//   - who has lost the right to its work (abaca.Guard) puts no blob of the index: those alone show others what was saved or deleted,
 //   - a listing names every blob of the index that this engine has seen and that is still there, for Kopia takes what a listing leaves out
 //     for gone: index blobs, and then the packs that they name.
 type steadyStorage struct {
@@ -50,7 +53,14 @@ func (s *steadyStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes
 		return err
 	}
 	own := plainBytes(copied.Bytes())
+	mayPublish := func() error { return nil }
+	if inIndex(id) {
+		mayPublish = abaca.Guard(ctx)
+	}
 	err := s.patience.run(ctx, func(ctx context.Context) error {
+		if err := mayPublish(); err != nil {
+			return refused{err}
+		}
 		if err := s.Storage.PutBlob(ctx, id, own, opts); err != nil {
 			return err
 		}
