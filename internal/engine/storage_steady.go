@@ -57,24 +57,29 @@ func (s *steadyStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes
 	if inIndex(id) {
 		mayPublish = abaca.Guard(ctx)
 	}
-	err := s.patience.run(ctx, func(ctx context.Context) error {
+	modified := opts.GetModTime
+	opts.GetModTime = nil // Kopia's storages look for it after a put that has failed as well, and return what they say then
+	there, err := result(ctx, s.patience, func(ctx context.Context) (blob.Metadata, error) {
 		if err := mayPublish(); err != nil {
-			return refused{err}
+			return blob.Metadata{}, refused{err}
 		}
 		if err := s.Storage.PutBlob(ctx, id, own, opts); err != nil {
-			return err
+			return blob.Metadata{}, err
 		}
 		there, err := s.Storage.GetMetadata(ctx, id)
 		if err != nil && !errors.Is(err, blob.ErrBlobNotFound) {
-			return err
+			return blob.Metadata{}, err
 		}
 		if err != nil || there.Length != int64(len(own)) {
-			return fmt.Errorf("%w: %v has %d bytes instead of %d", errTorn, id, there.Length, len(own))
+			return blob.Metadata{}, fmt.Errorf("%w: %v has %d bytes instead of %d", errTorn, id, there.Length, len(own))
 		}
-		return nil
+		return there, nil
 	})
 	if err != nil {
 		return markStorage(fmt.Errorf("putting blob %v: %w", id, err))
+	}
+	if modified != nil {
+		*modified = there.Timestamp
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
