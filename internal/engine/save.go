@@ -25,12 +25,20 @@ import (
 // damaged costs time only. report is called about twice a second from one goroutine.
 //
 // Files that change while they are read, or cannot be read, are kept with a mark and counted in the report; they are
-// no errors.
+// no errors. Where there is no repository though the project has saved data, as where a file system is not mounted, none is made: what
+// went there would be lost when the other is back.
 func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Ref, _ abaca.Report, err error) {
 	defer func() { err = storageReason(err) }()
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.acquire(ctx, req.Project, create)
+	d := create
+	if req.More {
+		d = mustExist
+	}
+	r, release, err := e.acquire(ctx, req.Project, d)
+	if errors.Is(err, errNoRepository) {
+		err = &abaca.Reason{Text: "the storage of backups does not have what the project has saved", Err: err}
+	}
 	if err != nil {
 		return "", abaca.Report{}, err
 	}
