@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
@@ -21,9 +22,12 @@ var sqliteDialect = &dialect{
 	text:     "TEXT",
 }
 
+// longestTurn is how long a transaction waits for those of this process that are before it, and again for another process's.
+const longestTurn = 5 * time.Second
+
 func connectSQLite(path, mode string) (*DB, error) {
 	// synchronous(FULL): a commit that was acknowledged survives a power loss.
-	const pragmas = "&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	pragmas := fmt.Sprintf("&_pragma=busy_timeout(%d)", longestTurn.Milliseconds()) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() + "?mode=" + mode + pragmas
 	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
 	if err != nil {
