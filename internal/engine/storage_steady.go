@@ -19,7 +19,7 @@ import (
 //
 //   - what fails in passing is tried again, and what hangs is left behind (patience.go),
 //   - a blob that was put is there in its whole length,
-//   - who has lost the right to its work (abaca.Guard) puts no blob of the index: those alone show others what was saved or deleted,
+//   - who has lost the right to its work (abaca.Guard) puts nothing, above all no blob of the index, which shows others what was saved or deleted,
 //   - a listing names every blob of the index that this engine has seen and that is still there, for Kopia takes what a listing leaves out
 //     for gone: index blobs, and then the packs that they name.
 type steadyStorage struct {
@@ -53,14 +53,11 @@ func (s *steadyStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes
 		return err
 	}
 	own := plainBytes(copied.Bytes())
-	mayPublish := func() error { return nil }
-	if inIndex(id) {
-		mayPublish = abaca.Guard(ctx)
-	}
+	mayPut := abaca.Guard(ctx)
 	modified := opts.GetModTime
 	opts.GetModTime = nil // Kopia's storages look for it after a put that has failed as well, and return what they say then
 	there, err := result(ctx, s.patience, func(ctx context.Context) (blob.Metadata, error) {
-		if err := mayPublish(); err != nil {
+		if err := mayPut(); err != nil {
 			return blob.Metadata{}, refused{err}
 		}
 		if err := s.Storage.PutBlob(ctx, id, own, opts); err != nil {

@@ -111,10 +111,17 @@ func TestWhateverFailsHangsOrReturnsLateTheWorkIsDoneOnceAndRight(t *testing.T) 
 		name, _, _ := strings.Cut(step, ":")
 		d := deeds[name]
 		t.Run(step+", which fails", func(t *testing.T) {
-			p := newPair(t, newStop(step, true))
+			where := newStop("", true)
+			p := newPair(t, where)
 			d.before(t, p.stage)
+			where.stopAt(step)
 			d.request(t, p.stage)
 			d.after(t, p.stage)
+			select {
+			case <-where.there:
+			default:
+				t.Error("the step was not come to")
+			}
 			p.consistent(t)
 		})
 		t.Run(step+", which hangs, and returns late", func(t *testing.T) {
