@@ -167,7 +167,7 @@ func (db *DB) transact(ctx context.Context, f func(*Tx) error) error {
 		if err != nil {
 			return fmt.Errorf("begin transaction: %w", err)
 		}
-		defer conn.Close()
+		defer conn.Close() //nolint:errcheck // it goes back to the pool, or was of no use to it
 		begin = conn.BeginTx
 	}
 	tx, err := begin(ctx, &sql.TxOptions{Isolation: db.isolation})
