@@ -59,6 +59,7 @@ type SaveRequest struct {
 	Share   ShareID
 	ID      string // the backup's or snapshot's id; saving again under the same id replaces an unfinished attempt
 	Parent  Ref    // an earlier save of the same share, to be read instead of what has not changed; may be empty or gone
+	More    bool   // whether the project has other saved data: if there is no place for it, that is not made but is missing
 }
 
 // A Report tells what a finished save or restore did.

@@ -79,6 +79,16 @@ func (r reader) Parent(ctx context.Context, share abaca.ShareID) (abaca.Ref, err
 	return refs[0], nil
 }
 
+// HasSaved reports whether a project has saved data that nobody has asked to be deleted.
+func (r reader) HasSaved(ctx context.Context, project abaca.ProjectID) (has bool, err error) {
+	err = r.q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM share_backups WHERE project_id = $1 AND ref <> '' AND status <> $2)
+		OR EXISTS (SELECT 1 FROM share_snapshots WHERE project_id = $1 AND ref <> '' AND status <> $2)`, project, abaca.Deleting).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("look for what the project has saved: %w", err)
+	}
+	return has, nil
+}
+
 // Projects lists the projects that have saved data, whose repositories need maintenance.
 func (r reader) Projects(ctx context.Context) ([]abaca.ProjectID, error) {
 	return all(ctx, r.q, func(s scanner) (p abaca.ProjectID, err error) { return p, s.Scan(&p) },

@@ -238,3 +238,41 @@ func TestOfMessagesOfOneDetailTheNewestAreKept(t *testing.T) {
 		}
 	})
 }
+
+func TestAWorkersDeathCountsWhereTheWorkGotNoFurther(t *testing.T) {
+	onEach(t, func(t *testing.T, db *DB) {
+		ctx := t.Context()
+		withShare(t, db, "s", "a")
+		queue(t, db, "a", 1, now)
+		c := &claimer{t: t, db: db, Worker: Worker{Name: "w"}, at: now.Add(time.Minute)}
+		progress := func(percent int) func(*Tx, Job) error {
+			return func(tx *Tx, job Job) error { return tx.SetProgress(ctx, job, percent, c.at) }
+		}
+		release := func(interrupted bool) func(*Tx, Job) error {
+			return func(tx *Tx, job Job) error { return tx.Release(ctx, job, c.at, interrupted, "") }
+		}
+		for i, claim := range []struct {
+			tries int
+			ends  []func(*Tx, Job) error // and then, where it is not released, in its worker's death
+		}{
+			{1, nil},
+			{2, []func(*Tx, Job) error{progress(10)}},
+			{2, []func(*Tx, Job) error{progress(10), progress(20)}},
+			{2, []func(*Tx, Job) error{progress(5), progress(20)}},
+			{3, []func(*Tx, Job) error{progress(30), release(true)}},
+			{3, []func(*Tx, Job) error{progress(40), release(false)}},
+			{4, []func(*Tx, Job) error{release(true)}},
+			{4, nil},
+			{5, nil},
+		} {
+			job, ok := c.next()
+			if !ok || job.Tries != claim.tries {
+				t.Fatalf("claim %d: %v, it is try %d instead of %d", i, ok, job.Tries, claim.tries)
+			}
+			for _, end := range claim.ends {
+				db.must(t, func(tx *Tx) error { return end(tx, job) })
+			}
+			c.at = c.at.Add(2 * time.Hour) // the lease passes
+		}
+	})
+}

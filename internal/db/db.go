@@ -161,8 +161,29 @@ const (
 	longestPause = 200 * time.Millisecond
 )
 
+// turn waits for the connection to write on. Where another process keeps the file locked, whoever has the connection waits for that, and the
+// others not for all that are before them: clients would be gone by then.
+func (db *DB) turn(ctx context.Context) (*sql.Conn, error) {
+	wait, cancel := context.WithTimeout(ctx, longestTurn)
+	defer cancel()
+	conn, err := db.write.Conn(wait)
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		return nil, busy(err)
+	}
+	return conn, classed(err)
+}
+
 func (db *DB) transact(ctx context.Context, f func(*Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, &sql.TxOptions{Isolation: db.isolation})
+	begin := db.write.BeginTx
+	if db.read != db.write { // then there is one connection to write on
+		conn, err := db.turn(ctx)
+		if err != nil {
+			return fmt.Errorf("begin transaction: %w", err)
+		}
+		defer conn.Close() //nolint:errcheck // it goes back to the pool, or was of no use to it
+		begin = conn.BeginTx
+	}
+	tx, err := begin(ctx, &sql.TxOptions{Isolation: db.isolation})
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", classed(err))
 	}

@@ -20,7 +20,8 @@ import (
 //   - lease_owner is the worker; NULL while the row waits.
 //   - attempt counts claims and only ever grows. Everything a worker writes says which attempt it is, so that one who
 //     lost the lease writes nothing.
-//   - tries counts claims since the request; after too many of them the operation fails.
+//   - tries counts claims since the request; after too many of them the operation fails. One whose worker died, or did not
+//     reach the database, does not count where it had come further than all before: work of hours may see many deaths.
 
 // ErrLeaseLost tells a worker that its row is no longer its own: it has been claimed by another, or reset.
 var ErrLeaseLost = errors.New("the lease was lost")
@@ -155,14 +156,16 @@ func (tx *Tx) Beat(ctx context.Context, job Job, until time.Time) error {
 	return tx.mustHold(ctx, "extend lease", `UPDATE `+tableOf[job.Operation.Kind]+` SET lease_until = $4`, job, micros(until))
 }
 
-// SetProgress writes a job's percentage, which never goes down within one operation; column is progress or restore_progress.
+// SetProgress writes a job's percentage, which never goes down within one operation; column is progress or restore_progress. A claim that
+// gets further is not counted unless it fails, see Release.
 func (tx *Tx) SetProgress(ctx context.Context, job Job, percent int, now time.Time) error {
 	column := "progress"
 	if job.Operation.Name == abaca.RestoreBackup.Name {
 		column = "restore_progress"
 	}
 	return tx.mustHold(ctx, "write progress", `UPDATE `+tableOf[job.Operation.Kind]+`
-		SET `+column+` = CASE WHEN `+column+` < $4 THEN $4 ELSE `+column+` END, updated_at = $5`, job, percent, micros(now))
+		SET tries = CASE WHEN `+column+` < $4 THEN $6 ELSE tries END,
+			`+column+` = CASE WHEN `+column+` < $4 THEN $4 ELSE `+column+` END, updated_at = $5`, job, percent, micros(now), job.Tries-1)
 }
 
 // Settle moves the subject out of its During status, or removes its row where to is abaca.None, and gives up the lease.
@@ -177,15 +180,15 @@ func (tx *Tx) Settle(ctx context.Context, job Job, to abaca.Status, reason strin
 
 // Release gives a job back to be claimed at a later time. A job that was interrupted by its worker's stopping has not been tried.
 func (tx *Tx) Release(ctx context.Context, job Job, at time.Time, interrupted bool, reason string) error {
-	untried := 0
+	tries := job.Tries
 	if interrupted {
-		untried = 1
+		tries--
 		if err := tx.offerWork(ctx); err != nil {
 			return err
 		}
 	}
 	return tx.mustHold(ctx, "release", `UPDATE `+tableOf[job.Operation.Kind]+`
-		SET lease_until = $4, lease_owner = NULL, tries = tries - $5, fail_reason = $6`, job, micros(at), untried, kept(reason))
+		SET lease_until = $4, lease_owner = NULL, tries = $5, fail_reason = $6`, job, micros(at), tries, kept(reason))
 }
 
 // Reset writes a status by hand and makes the row nobody's work; the worker that had it, if any, loses it.

@@ -28,6 +28,9 @@ var sqliteDialect = &dialect{
 // readerLife is how long a connection reads by what it knew of the tables when it was opened, as SQLite does.
 const readerLife = 10 * time.Minute
 
+// longestTurn is how long a transaction waits for those of this process that are before it, and again for another process's.
+const longestTurn = 5 * time.Second
+
 func connectSQLite(path, mode string) (*DB, error) {
 	if mode == "rwc" {
 		if err := makePrivate(path); err != nil {
@@ -35,7 +38,7 @@ func connectSQLite(path, mode string) (*DB, error) {
 		}
 	}
 	// synchronous(FULL): a commit that was acknowledged survives a power loss.
-	const pragmas = "&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	pragmas := fmt.Sprintf("&_pragma=busy_timeout(%d)", longestTurn.Milliseconds()) + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	dsn := (&url.URL{Scheme: "file", OmitHost: true, Path: path}).String() + "?mode=" + mode + pragmas
 	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
 	if err != nil {

@@ -195,6 +195,40 @@ func TestAFileThatAnotherProcessKeepsLockedIsUnavailable(t *testing.T) {
 	}
 }
 
+func TestNobodyWaitsForALockedFileBehindAllTheOthers(t *testing.T) {
+	at := databases["SQLite"](t)
+	db := open(t, at)
+	other, err := sql.Open("sqlite", "file:"+strings.NewReplacer("?", "%3f", "#", "%23", "%", "%25").Replace(at)+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	tx, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var waiting sync.WaitGroup
+	for range 12 {
+		waiting.Go(func() {
+			err := db.Transact(context.Background(), func(tx *Tx) error { return tx.OpenRound(context.Background(), "p", now) })
+			if abaca.FaultOf(err) != abaca.Unavailable {
+				t.Errorf("while it is locked: %v", err)
+			}
+			if took := time.Since(began); took > 4*longestTurn {
+				t.Errorf("one was told after %v", took)
+			}
+		})
+	}
+	waiting.Wait()
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Transact(t.Context(), func(tx *Tx) error { return tx.OpenRound(t.Context(), "p", now) }); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 func TestWhoGoesAwayIsNoOutage(t *testing.T) {
 	onEach(t, func(t *testing.T, db *DB) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -105,6 +105,7 @@ func (e *Engine) Close(ctx context.Context) error {
 // Delete removes all that was saved under this id, finished or not; nothing saved is no error. Space comes back
 // through Maintain.
 func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) (err error) {
+	defer func() { err = storageReason(err) }()
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
 	r, release, err := e.acquire(ctx, project, mustExist)

@@ -128,8 +128,16 @@ var lasting = []error{
 	unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, context.Canceled, errExcluded,
 }
 
+// refused is the error of a guard: what was to be done is not this process's to do any more.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
 // passing reports whether an operation that has failed may succeed soon.
 func passing(err error) bool {
+	if _, final := errors.AsType[refused](err); final {
+		return false
+	}
 	for _, l := range lasting {
 		if errors.Is(err, l) {
 			return false
@@ -181,6 +189,9 @@ var (
 // markStorage marks an error as a storage's, without words of its own: it says nothing of what is stored, unlike those of blobs that are not
 // there, or too short, or on a medium that is damaged.
 func markStorage(err error) error {
+	if _, ours := errors.AsType[refused](err); ours {
+		return err
+	}
 	for _, other := range []error{context.Canceled, errClosing, blob.ErrBlobNotFound, blob.ErrInvalidRange, unix.EIO, errStorage} {
 		if errors.Is(err, other) {
 			return err

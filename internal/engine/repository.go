@@ -343,8 +343,9 @@ func (e *Engine) connect(ctx context.Context, r *repository, password string) er
 
 // open opens the repository that is in a storage.
 func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, password string) (*quietRepository, error) {
-	// What Kopia keeps from this context must outlive the operation that happens to open the repository first, but not its opening.
-	kept, end := context.WithCancel(withStorage(context.WithoutCancel(ctx), st))
+	// What Kopia keeps from this context must outlive the operation that happens to open the repository first, but not its opening; and
+	// the right of that operation is not that of those which come later.
+	kept, end := context.WithCancel(withStorage(abaca.WithGuard(context.WithoutCancel(ctx), nil), st))
 	opening := context.AfterFunc(ctx, end)
 	opened, err := repo.Open(kept, filepath.Join(r.dir, connectionFile), password, &repo.Options{
 		TimeNowFunc:          e.config.Now,

@@ -37,6 +37,11 @@ const idleDirs = 256
 // that could not be restored at all are named in the error, which comes after everything else has been restored; it
 // wraps abaca.ErrPermanent when saved data is gone or damaged.
 func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca.Ref, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Report, err error) {
+	defer func() {
+		if errors.Is(err, errStorage) { // and not the share, which may be full or refuse access as well
+			err = storageReason(err)
+		}
+	}()
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
 	r, release, err := e.acquire(ctx, project, mustExist)

@@ -126,12 +126,17 @@ func (t *tally) report() abaca.Report {
 var errDamaged = errors.New("saved data is missing or damaged")
 
 // fatal tells errors that meet every file from those that meet one, and words the former for the tenant; nil for the latter.
+// Those of a storage that fails are worded elsewhere: the restore is tried again, and nothing that was saved is called damaged for them.
 func fatal(err error) error {
 	text := ""
 	if f, ok := errors.AsType[fenced](err); ok {
 		return f
 	}
 	switch {
+	case errors.Is(err, errStorage):
+		return err
+	case errors.Is(err, errDamaged): // of the medium that it is on, too
+		return nil
 	case errors.Is(err, unix.ENOSPC):
 		text = "the share's file system is full"
 	case errors.Is(err, unix.EDQUOT):

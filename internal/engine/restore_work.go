@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +54,7 @@ func (w *worker) do(ctx context.Context, t task) error {
 		if err != nil && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if reason := fatal(err); reason != nil && !errors.Is(err, errDamaged) {
+		if reason := fatal(err); reason != nil {
 			_ = w.arrived(ctx, p.job, err) // removes the unfinished file
 			return reason
 		}

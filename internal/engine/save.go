@@ -25,12 +25,20 @@ import (
 // damaged costs time only. report is called about twice a second from one goroutine.
 //
 // Files that change while they are read, or cannot be read, are kept with a mark and counted in the report; they are
-// no errors.
+// no errors. Where there is no repository though the project has saved data, as where a file system is not mounted, none is made: what
+// went there would be lost when the other is back.
 func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress)) (_ abaca.Ref, _ abaca.Report, err error) {
 	defer func() { err = storageReason(err) }()
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
-	r, release, err := e.acquire(ctx, req.Project, create)
+	d := create
+	if req.More {
+		d = mustExist
+	}
+	r, release, err := e.acquire(ctx, req.Project, d)
+	if errors.Is(err, errNoRepository) {
+		err = &abaca.Reason{Text: "the storage of backups does not have what the project has saved", Err: err}
+	}
 	if err != nil {
 		return "", abaca.Report{}, err
 	}
@@ -140,9 +148,6 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 	m := newManifest(req, &tree, started, e.config.Now())
 	noteReport(m, result)
 	err = t.publish(func() error {
-		if err := abaca.Guard(ctx)(); err != nil { // what was saved here, somebody else saves, or nobody wants any more
-			return err
-		}
 		if err := s.commit(ctx, m); err != nil {
 			return err
 		}
@@ -153,6 +158,9 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 			return err
 		}
 		if err := w.renewal.settle(ctx); err != nil {
+			return err
+		}
+		if err := abaca.Guard(ctx)(); err != nil { // a copy of what others have deleted by now would be for ever
 			return err
 		}
 		return e.copyManifest(ctx, r, m)
@@ -253,6 +261,9 @@ func (s *saver) walk(ctx context.Context, root *node, every time.Duration, check
 
 // commit makes a manifest, and all that it reaches, durable. It is the moment at which the snapshot exists.
 func (s *saver) commit(ctx context.Context, m *snapshot.Manifest) error {
+	if err := abaca.Guard(ctx)(); err != nil { // what was saved here, somebody else saves, or nobody wants any more
+		return err
+	}
 	if _, err := snapshot.SaveSnapshot(ctx, s.w.session, m); err != nil {
 		return fmt.Errorf("writing the manifest: %w", err)
 	}

@@ -11,12 +11,15 @@ import (
 
 	"github.com/kopia/kopia/repo/blob"
 	"golang.org/x/sync/errgroup"
+
+	"abaca"
 )
 
 // A steadyStorage makes of a storage that fails, hangs and lies one that Kopia can rely on:
 //
 //   - what fails in passing is tried again, and what hangs is left behind (patience.go),
 //   - a blob that was put is there in its whole length,
+//   - who has lost the right to its work (abaca.Guard) puts nothing, above all no blob of the index, which shows others what was saved or deleted,
 //   - a listing names every blob of the index that this engine has seen and that is still there, for Kopia takes what a listing leaves out
 //     for gone: index blobs, and then the packs that they name.
 type steadyStorage struct {
@@ -50,21 +53,30 @@ func (s *steadyStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes
 		return err
 	}
 	own := plainBytes(copied.Bytes())
-	err := s.patience.run(ctx, func(ctx context.Context) error {
+	mayPut := abaca.Guard(ctx)
+	modified := opts.GetModTime
+	opts.GetModTime = nil // Kopia's storages look for it after a put that has failed as well, and return what they say then
+	there, err := result(ctx, s.patience, func(ctx context.Context) (blob.Metadata, error) {
+		if err := mayPut(); err != nil {
+			return blob.Metadata{}, refused{err}
+		}
 		if err := s.Storage.PutBlob(ctx, id, own, opts); err != nil {
-			return err
+			return blob.Metadata{}, err
 		}
 		there, err := s.Storage.GetMetadata(ctx, id)
 		if err != nil && !errors.Is(err, blob.ErrBlobNotFound) {
-			return err
+			return blob.Metadata{}, err
 		}
 		if err != nil || there.Length != int64(len(own)) {
-			return fmt.Errorf("%w: %v has %d bytes instead of %d", errTorn, id, there.Length, len(own))
+			return blob.Metadata{}, fmt.Errorf("%w: %v has %d bytes instead of %d", errTorn, id, there.Length, len(own))
 		}
-		return nil
+		return there, nil
 	})
 	if err != nil {
 		return markStorage(fmt.Errorf("putting blob %v: %w", id, err))
+	}
+	if modified != nil {
+		*modified = there.Timestamp
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

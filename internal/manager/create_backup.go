@@ -143,8 +143,11 @@ func (w *createBackup) do(ctx context.Context, report func(abaca.Progress)) (err
 	if err := w.takeUp(ctx, s); err != nil {
 		return err
 	}
-	parent, err := w.DB.Parent(ctx, s.ID)
-	if err != nil {
+	req := abaca.SaveRequest{Project: w.b.Project, Share: s.ID, ID: string(w.id)}
+	if req.Parent, err = w.DB.Parent(ctx, s.ID); err != nil {
+		return err
+	}
+	if req.More, err = w.DB.HasSaved(ctx, w.b.Project); err != nil {
 		return err
 	}
 	if err := w.step(ctx, "create_backup: taken up"); err != nil {
@@ -158,7 +161,6 @@ func (w *createBackup) do(ctx context.Context, report func(abaca.Progress)) (err
 	if err := w.step(ctx, "create_backup: opened"); err != nil {
 		return err
 	}
-	req := abaca.SaveRequest{Project: w.b.Project, Share: s.ID, ID: string(w.id), Parent: parent}
 	if w.ref, w.rep, err = w.Engine.Save(ctx, req, vol, report); err != nil {
 		return err
 	}

@@ -107,8 +107,11 @@ func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (e
 	if err != nil {
 		return err
 	}
-	parent, err := w.DB.Parent(ctx, s.ID)
-	if err != nil {
+	req := abaca.SaveRequest{Project: w.sn.Project, Share: s.ID, ID: string(w.id)}
+	if req.Parent, err = w.DB.Parent(ctx, s.ID); err != nil {
+		return err
+	}
+	if req.More, err = w.DB.HasSaved(ctx, w.sn.Project); err != nil {
 		return err
 	}
 	vol, err := w.open(ctx, s, string(w.id))
@@ -116,7 +119,6 @@ func (w *createSnapshot) do(ctx context.Context, report func(abaca.Progress)) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, vol.Close()) }()
-	req := abaca.SaveRequest{Project: w.sn.Project, Share: s.ID, ID: string(w.id), Parent: parent}
 	if w.ref, w.rep, err = w.Engine.Save(ctx, req, vol, report); err != nil {
 		return err
 	}

@@ -398,7 +398,7 @@ func killAtEachStep(t *testing.T, where func() server.DatabaseURL) {
 			<-s.ended
 			s.start("")
 			d.after(t, s)
-			quotasAreTheRows(t, s.dir, s.database)
+			s.consistent(t)
 		})
 	}
 }

@@ -78,6 +78,18 @@ func newPair(t *testing.T, where *stop) *pair {
 	return p
 }
 
+// newSingle is a stage with the one server that a file may have: no other could take its work over.
+func newSingle(t *testing.T, where *stop) *stage {
+	t.Helper()
+	c, err := serve.Config(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Verify.SharePerDay = 1
+	s := serve.StartWith(t, c, server.WithStep(where.at))
+	return &stage{process: &process{t: t, dir: c.DataDir, database: s.Config.Database, Client: s.Client}}
+}
+
 func (p *pair) worker(host string, options ...server.Option) *serve.Server {
 	p.t.Helper()
 	c := on(p.t, p.url, host, filepath.Join(p.dir, "shares"))
@@ -111,11 +123,25 @@ func TestWhateverFailsHangsOrReturnsLateTheWorkIsDoneOnceAndRight(t *testing.T) 
 		name, _, _ := strings.Cut(step, ":")
 		d := deeds[name]
 		t.Run(step+", which fails", func(t *testing.T) {
-			p := newPair(t, newStop(step, true))
-			d.before(t, p.stage)
-			d.request(t, p.stage)
-			d.after(t, p.stage)
-			p.consistent(t)
+			for database, begin := range map[string]func(*testing.T, *stop) *stage{
+				"PostgreSQL": func(t *testing.T, where *stop) *stage { return newPair(t, where).stage },
+				"SQLite":     newSingle,
+			} {
+				t.Run(database, func(t *testing.T) {
+					where := newStop("", true)
+					s := begin(t, where)
+					d.before(t, s)
+					where.stopAt(step)
+					d.request(t, s)
+					d.after(t, s)
+					select {
+					case <-where.there:
+					default:
+						t.Error("the step was not come to")
+					}
+					s.consistent(t)
+				})
+			}
 		})
 		t.Run(step+", which hangs, and returns late", func(t *testing.T) {
 			where := newStop("", false)

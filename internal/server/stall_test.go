@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func TestWorkOfAWorkerThatDiesGoesOnElsewhereFromItsCheckpoint(t *testing.T) {
 	share := shareOn(t, api.Client, "files")
 	api.AtRest("/shares/"+share, "share", "available")
 	files := filepath.Join(f.files, share)
-	const size, count = 4 << 20, 64
+	const size, count = 4 << 20, 96
 	for i := range count {
 		data := make([]byte, size)
 		rand.NewChaCha8([32]byte{byte(i)}).Read(data)
@@ -137,8 +138,17 @@ func TestWorkOfAWorkerThatDiesGoesOnElsewhereFromItsCheckpoint(t *testing.T) {
 	}
 	backup := api.Must(202, "share_backup", "POST", "/share-backups", object{"share_backup": object{"share_id": share}})["id"].(string)
 	one.says("began save " + backup)
-	api.Until("/share-backups/"+backup, "share_backup", "half done", func(o map[string]any) bool { return fmt.Sprint(o["progress"]) > "50" || o["status"] != "creating" })
+	api.Until("/share-backups/"+backup, "share_backup", "half done", func(o map[string]any) bool {
+		percent, err := strconv.Atoi(o["progress"].(string))
+		return err != nil || percent >= 50
+	})
+	// The next checkpoint, which ends with a blob of the index, has half of it but for what is being read. One may be under way that has less.
+	published := blobs(t, f.repository, "x")
+	waitFor(t, "the next checkpoint but one", func() bool { return blobs(t, f.repository, "x") >= published+2 })
 	one.kill()
+	if one.said("done save "+backup) != 0 {
+		t.Fatal("the save had ended when its worker was killed")
+	}
 	died := time.Now()
 	two := f.launch("two", "worker")
 	api.AtRest("/share-backups/"+backup, "share_backup", "available")
@@ -148,10 +158,25 @@ func TestWorkOfAWorkerThatDiesGoesOnElsewhereFromItsCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d of %d bytes were read again", read, size*count)
-	if one.said("done save") == 0 && read >= size*count {
-		t.Error("the successor has read everything again")
+	if read == 0 || read > size*count*7/10 {
+		t.Errorf("the successor has read %d of %d bytes, of which a checkpoint had nearly half", read, size*count)
 	}
 	if two.said("done save "+backup) != 1 {
 		t.Error("the successor has not saved it once")
 	}
+	kept := filepath.Join(t.TempDir(), "kept")
+	copyTree(t, files, kept)
+	empty(t, files)
+	api.Restore(backup)
+	equal(t, kept, files)
+}
+
+// blobs counts those of a repository whose names begin with a prefix of one letter.
+func blobs(t *testing.T, repository, prefix string) int {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(repository, "*", "repository", prefix, "*", "*.f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }
