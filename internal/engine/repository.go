@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kopia/kopia/repo"
@@ -29,6 +30,8 @@ import (
 //	<project>/repository/      Kopia's blobs; in a directory in the layout of its "filesystem" storage
 //	<project>/kopia.*.copy     copies of the two blobs without which nothing else can be read
 //	<project>/records/         what the catalogue says of each snapshot
+//	<project>/deleted/         ids of what was deleted, while its space is not free yet
+//	<project>/collected        which collection was the latest
 //	<project>/quarantine/      damaged blobs in whose place others were put, if there ever were any
 //
 // and below Root, wherever its repository is:
@@ -70,7 +73,17 @@ type repository struct {
 	log      *slog.Logger
 	now      func() time.Time
 	damage   damageNotes
-	saving   sync.Map // id → *turn
+	saving   sync.Map     // id → *turn
+	floor    atomic.Int64 // of the clock, in nanoseconds since 1970; see tell
+}
+
+// tell is the clock that entries of the index have their times from. It never tells less than the latest collection's did, whatever
+// the clocks of two hosts say: what is written after a collection is younger than the marks that it forgot, and counts instead of them.
+func (r *repository) tell() time.Time {
+	if now := r.now(); now.UnixNano() > r.floor.Load() {
+		return now
+	}
+	return time.Unix(0, r.floor.Load())
 }
 
 // hashedName begins the name of a directory which does not tell the project's id, because that is too long.
@@ -347,7 +360,7 @@ func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, passw
 	kept, end := context.WithCancel(withStorage(context.WithoutCancel(ctx), st))
 	opening := context.AfterFunc(ctx, end)
 	opened, err := repo.Open(kept, filepath.Join(r.dir, connectionFile), password, &repo.Options{
-		TimeNowFunc:          e.config.Now,
+		TimeNowFunc:          r.tell,
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
 		OnFatalError: func(err error) { // whoever uses it then

@@ -78,7 +78,7 @@ type Prober interface {
 	Answers() bool
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject, Audit and Watch. One that does
+// A Config is what a Manager is made of. All of it is needed but Step, Settle, House, VerifyShare, HeavyPerProject, Audit and Watch. One that does
 // no work, as Mind does none, needs no Engine and no Backends.
 type Config struct {
 	DB             *db.DB
@@ -104,6 +104,8 @@ type Config struct {
 	Silence         time.Duration // how long work may show no progress before its slot is lent to other work
 	Grace           time.Duration // how long work has to stop before it is left behind
 	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
+
+	House time.Duration // how often it is looked for space to be freed; 0, or more than ten minutes: every ten minutes
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none
 
