@@ -199,3 +199,22 @@ func TestACheckpointThatLacksSomethingKeepsNothingFromBeingCollected(t *testing.
 	}
 	mustEqual(t, tree, restored(t, e, ref))
 }
+
+func TestNotesOfDeletionsAreSettledAlthoughMoreIsDeletedAllTheTime(t *testing.T) {
+	t.Parallel()
+	const within = time.Hour
+	ctx := context.Background()
+	e, pass := freeingEngine(t, newRoot(t, testProject), within)
+	for i := range 20 {
+		id := fmt.Sprint("backup ", i)
+		mustSave(t, e, plantMiBs(t, t.TempDir(), i+1, 1), id, "")
+		pass(time.Second)
+		must(t, e.Delete(ctx, testProject, id))
+		pass(within / 5)
+		must(t, e.Maintain(ctx, testProject))
+	}
+	notes, err := e.annexOf(testProject).list(ctx, deletedDir)
+	if must(t, err); len(notes) > maxRounds {
+		t.Errorf("the notes %q are left", notes)
+	}
+}

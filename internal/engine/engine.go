@@ -78,7 +78,7 @@ func New(config Config) (*Engine, error) {
 	}
 	keys.hold = config.HoldKeys
 	registerWithKopia()
-	e := &Engine{config: config, keys: keys, kernelNow: time.Now, leases: leases{seen: map[string]seenLease{}}, visits: visits{latest: map[abaca.ProjectID]time.Time{}}}
+	e := &Engine{config: config, keys: keys, kernelNow: time.Now, leases: leases{seen: map[string]seenLease{}}, visits: newVisits()}
 	if config.Bucket != nil {
 		if e.client, err = config.Bucket.client(); err != nil {
 			return nil, err

@@ -71,14 +71,39 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err err
 	return nil
 }
 
-// visits remember when Maintain was through with the repositories, so that those where nothing was deleted are left alone in between.
+// visits remember when Maintain was through with the repositories, so that those where nothing was deleted are left alone in between, and
+// how many rounds the notes of deletions have seen.
 type visits struct {
 	mu     sync.Mutex
 	latest map[abaca.ProjectID]time.Time
+	rounds map[abaca.ProjectID]map[string]int
 }
 
-// visitEvery is how often a repository is looked after in which nothing was deleted.
-const visitEvery = 10 * time.Minute
+const (
+	visitEvery = 10 * time.Minute // how often a repository is looked after in which nothing was deleted
+	maxRounds  = 6                // that it takes to free what was deleted, and one more
+)
+
+// settled returns the notes of deletions whose space is free after a round: all of them if nothing is left to do, and else, since others may
+// delete all the time, those that have seen enough rounds.
+func (v *visits) settled(project abaca.ProjectID, notes []string, all bool) (settled []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	left := map[string]int{}
+	for _, note := range notes {
+		if n := v.rounds[project][note] + 1; all || n >= maxRounds {
+			settled = append(settled, note)
+		} else {
+			left[note] = n
+		}
+	}
+	v.rounds[project] = left
+	return settled
+}
+
+func newVisits() visits {
+	return visits{latest: map[abaca.ProjectID]time.Time{}, rounds: map[abaca.ProjectID]map[string]int{}}
+}
 
 func (v *visits) due(project abaca.ProjectID, now time.Time) bool {
 	v.mu.Lock()
@@ -169,10 +194,11 @@ func (e *Engine) maintain(ctx context.Context, r *repository, notes []string) er
 			}
 			c := round{r: r, w: w, run: run, margin: e.margin(), full: what == fullDue}
 			rest, err := c.do(ctx)
-			if err != nil || rest {
+			if err != nil {
 				return err
 			}
-			return r.settleDeletions(ctx, notes)
+			settled := e.visits.settled(r.project, notes, !rest)
+			return r.settleDeletions(ctx, settled)
 		})
 	})
 }
