@@ -35,9 +35,10 @@ type round struct {
 }
 
 const (
-	marginsWithin = 6   // margins that FreeWithin has: three pass in the worst case, and Maintain may be late, and slow
-	wasteShare    = 5   // a pack is written anew when a fifth of it is of no use
-	entrySize     = 128 // bytes at most that a pack takes to name one content
+	marginsWithin = 6        // margins that FreeWithin has: three pass in the worst case, and Maintain may be late, and slow
+	wasteShare    = 5        // a pack is written anew when a fifth of it is of no use,
+	wasteLeast    = 64 << 10 // and as many bytes; small packs are filled up at random, and gathered by Kopia's own maintenance
+	entrySize     = 128      // bytes at most that a pack takes to name one content
 )
 
 // do goes one round, and reports whether there is something left to do for another.
@@ -245,7 +246,7 @@ func (c *round) wasteful(ctx context.Context) (contents []content.ID, err error)
 	each := content.IteratePackOptions{IncludePacksWithOnlyDeletedContent: true, IncludeContentInfos: true}
 	err = c.w.ContentReader().IteratePacks(ctx, each, func(p content.PackInfo) error {
 		waste := length[p.PackID] - p.TotalSize - entrySize*int64(p.ContentCount)
-		if waste < length[p.PackID]/wasteShare || waste < entrySize*16 {
+		if waste < max(wasteLeast, length[p.PackID]/wasteShare) {
 			return ctx.Err()
 		}
 		for _, i := range p.ContentInfos {

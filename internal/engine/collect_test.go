@@ -73,6 +73,15 @@ func TestTheSpaceOfWhatWasDeletedIsFreeInTime(t *testing.T) {
 		t.Errorf("the notes %q are left", notes)
 	}
 	mustEqual(t, tree, restored(t, e, ref))
+	before := blobPaths(t, root)
+	r := openFor(t, e)
+	must(t, r.noteDeletion(context.Background(), "nothing"))
+	keepHouse(t, e, pass, within)
+	for id := range blobPaths(t, root) {
+		if _, there := before[id]; !there && (id[0] == 'p' || id[0] == 'q') {
+			t.Errorf("the pack %v was written although nothing was left to do", id)
+		}
+	}
 }
 
 func TestTheSpaceOfWhatWasDeletedFromABucketIsFreeInTime(t *testing.T) {
