@@ -227,3 +227,49 @@ func TestNotesOfDeletionsAreSettledAlthoughMoreIsDeletedAllTheTime(t *testing.T)
 		t.Errorf("the notes %q are left", notes)
 	}
 }
+
+func TestWhatIsSavedAfterACollectionCountsWhateverTheClocksSay(t *testing.T) {
+	t.Parallel()
+	const within = time.Hour
+	ctx := context.Background()
+	root := newRoot(t, testProject)
+	tree := plantMiBs(t, t.TempDir(), 1, 4)
+	e, pass := freeingEngine(t, root, within)
+	mustSave(t, e, tree, "gone", "")
+	pass(24 * time.Hour) // the clock of this host is wrong from here on
+	must(t, e.Delete(ctx, testProject, "gone"))
+	keepHouse(t, e, pass, within)
+	if left := diskUse(t, root); left > 1<<20 {
+		t.Fatalf("%d bytes are left", left)
+	}
+	must(t, e.Close(ctx))
+	right, pass := freeingEngine(t, root, within)
+	ref, report := mustSave(t, right, tree, "again", "")
+	if report.Stored < 4<<20 {
+		t.Errorf("%d bytes are stored", report.Stored)
+	}
+	keepHouse(t, right, pass, within)
+	mustEqual(t, tree, restored(t, right, ref))
+	must(t, right.Delete(ctx, testProject, "again"))
+	keepHouse(t, right, pass, within)
+	if left := diskUse(t, root); left > 1<<20 {
+		t.Errorf("%d bytes are left by who has the right clock", left)
+	}
+}
+
+func TestADamagedNoteOfTheLatestCollectionIsNoCollectionThatEnded(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	e, _ := freeingEngine(t, newRoot(t, testProject), time.Hour)
+	ref, _ := mustSave(t, e, plainTree(t), "one", "")
+	r := openFor(t, e)
+	must(t, r.endCollection(ctx, e.config.Now()))
+	note, err := r.annex.read(ctx, collectedFile)
+	must(t, err)
+	note[len(note)/2] ^= 1
+	must(t, r.annex.put(ctx, collectedFile, note))
+	if c, err := r.collections(ctx); err != nil || c.ended {
+		t.Errorf("read as %v, %v", c, err)
+	}
+	mustSave(t, e, plainTree(t), "two", ref)
+}

@@ -20,8 +20,12 @@ import (
 //
 // No clock has to be right for that, and none of the two waits for the other but for that look.
 
-// collectedFile is the note.
+// collectedFile is the note, sealed, since clocks follow it.
 const collectedFile = "collected"
+
+func (r *repository) collectedSealing() []byte {
+	return []byte("abaca collection\x00" + string(r.project))
+}
 
 // A collection is what is noted of the latest one; zero if there was none.
 type collection struct {
@@ -40,7 +44,7 @@ func (c collection) String() string {
 
 // collections reads the note. One that cannot be understood is of a collection that is under way, for all that is known.
 func (r *repository) collections(ctx context.Context) (collection, error) {
-	raw, err := r.annex.read(ctx, collectedFile)
+	sealed, err := r.annex.read(ctx, collectedFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return collection{ended: true}, nil
 	}
@@ -49,12 +53,15 @@ func (r *repository) collections(ctx context.Context) (collection, error) {
 	}
 	var c collection
 	var state string
-	if _, err := fmt.Sscanf(string(raw), "%s %s %d\n", &c.id, &state, &c.began); err != nil {
+	raw, err := unseal(r.seal, sealVersion, sealed, r.collectedSealing())
+	if err == nil {
+		_, err = fmt.Sscanf(string(raw), "%s %s %d\n", &c.id, &state, &c.began)
+	}
+	if err != nil {
 		return collection{}, nil //nolint:nilerr // the next collection writes it anew
 	}
 	c.ended = state == "ended"
-	for floor := r.floor.Load(); c.began > floor && !r.floor.CompareAndSwap(floor, c.began); floor = r.floor.Load() {
-	}
+	r.catchUp(time.Unix(0, c.began))
 	return c, nil
 }
 
@@ -76,7 +83,8 @@ func (r *repository) endCollection(ctx context.Context, began time.Time) error {
 }
 
 func (r *repository) noteCollection(ctx context.Context, c collection) error {
-	return wrap("noting a collection", markStorage(r.annex.put(ctx, collectedFile, []byte(c.String()))))
+	note := seal(r.seal, sealVersion, []byte(c.String()), r.collectedSealing())
+	return wrap("noting a collection", markStorage(r.annex.put(ctx, collectedFile, note)))
 }
 
 // confirmKept fails if a snapshot that was saved just now refers to something that was collected meanwhile, and takes back its manifest then.

@@ -74,16 +74,22 @@ type repository struct {
 	now      func() time.Time
 	damage   damageNotes
 	saving   sync.Map     // id → *turn
-	floor    atomic.Int64 // of the clock, in nanoseconds since 1970; see tell
+	ahead    atomic.Int64 // nanoseconds; see tell
 }
 
-// tell is the clock that entries of the index have their times from. It never tells less than the latest collection's did, whatever
-// the clocks of two hosts say: what is written after a collection is younger than the marks that it forgot, and counts instead of them.
-func (r *repository) tell() time.Time {
-	if now := r.now(); now.UnixNano() > r.floor.Load() {
-		return now
+// tell is the clock that the index, its blobs and collections go by. It is ahead of the host's where a collection's was: what is written after it
+// is younger than the marks that it forgot, and counts instead of them, whatever the clocks of two hosts say, or that of one is set to.
+func (r *repository) tell() time.Time { return r.now().Add(time.Duration(r.ahead.Load())) }
+
+// catchUp makes the clock tell nothing before a time.
+func (r *repository) catchUp(with time.Time) {
+	for {
+		ahead := r.ahead.Load()
+		behind := with.Sub(r.now().Add(time.Duration(ahead)))
+		if behind <= 0 || r.ahead.CompareAndSwap(ahead, ahead+int64(behind)) {
+			return
+		}
 	}
-	return time.Unix(0, r.floor.Load())
 }
 
 // hashedName begins the name of a directory which does not tell the project's id, because that is too long.
@@ -182,7 +188,7 @@ func (e *Engine) openStorage(ctx context.Context, r *repository) error {
 		if err := makeDir(filepath.Join(r.dir, blobDir)); err != nil {
 			return nil, err
 		}
-		return openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now)
+		return openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now, r.tell)
 	})
 	if err != nil {
 		return err
