@@ -39,6 +39,9 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err err
 		return err
 	}
 	defer release()
+	if _, err := r.collections(ctx); err != nil { // for the clock
+		return err
+	}
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}
