@@ -143,7 +143,7 @@ func TestASaveStoresAnewWhatIsCollectedMeanwhile(t *testing.T) {
 			}
 			armed.Store(&meddle)
 			ref, report := mustSave(t, e, tree, "saved", abaca.Ref(parent))
-			if !met || report.Stored < 5<<20 {
+			if !met || report.Stored < 4<<20 {
 				t.Errorf("met a collection: %v; stored %d bytes", met, report.Stored)
 			}
 			keepHouse(t, e, pass, within)
