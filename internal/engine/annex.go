@@ -214,6 +214,21 @@ func (a steadyAnnex) create(ctx context.Context, name string, content []byte) er
 	return err
 }
 
+// heldBy is the key of the annex in a context that exclude has returned.
+type heldBy struct{}
+
+// exclude lets who has the right already in: what mends is called on its own, and by those who keep maintenance away.
+func (a steadyAnnex) exclude(ctx context.Context, wait bool) (held context.Context, release func(), err error) {
+	if ctx.Value(heldBy{}) == a.annex {
+		return ctx, func() {}, nil
+	}
+	held, release, err = a.annex.exclude(ctx, wait)
+	if err != nil {
+		return nil, nil, err
+	}
+	return context.WithValue(held, heldBy{}, a.annex), release, nil
+}
+
 func (a steadyAnnex) remove(ctx context.Context, name string) error {
 	return a.patience.run(ctx, func(ctx context.Context) error { return a.annex.remove(ctx, name) })
 }

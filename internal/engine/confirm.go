@@ -63,12 +63,26 @@ func (e *Engine) acknowledge(ctx context.Context, r *repository, m *snapshot.Man
 	if copied || err != nil {
 		return copied, wrap("looking for the copy of the manifest", err)
 	}
-	found, err := newVerifier(e, r, abaca.Slice{}).verify(ctx, []abaca.Ref{abaca.Ref(id)})
+	ctx, release, err := r.annex.exclude(ctx, true)
+	if err != nil {
+		return false, fmt.Errorf("locking out maintenance: %w", err)
+	}
+	defer release()
+	whole, err = e.whole(ctx, r, id)
+	if err != nil || !whole {
+		return false, err
+	}
+	return true, e.copyManifest(ctx, r, m)
+}
+
+// whole looks whether all is there, and stays, that a snapshot refers to, and removes it if not. Who calls it keeps maintenance away.
+func (e *Engine) whole(ctx context.Context, r *repository, id string) (bool, error) {
+	found, err := newStrictVerifier(e, r).verify(ctx, []abaca.Ref{abaca.Ref(id)})
 	if err != nil {
 		return false, fmt.Errorf("looking for what was saved: %w", err)
 	}
 	if found[abaca.Ref(id)].Damaged > 0 {
 		return false, r.deleteSnapshots(ctx, id)
 	}
-	return true, e.copyManifest(ctx, r, m)
+	return true, nil
 }

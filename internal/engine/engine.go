@@ -31,7 +31,8 @@ type Config struct {
 	Dense      bool          // compress with zstd instead of s2: a smaller repository for about twice the processor time
 	Open       int           // how many repositories stay open, which costs memory but saves 0.2 s each time; default 16
 	Idle       time.Duration // when an unused repository is closed; default 10 minutes
-	Checkpoint time.Duration // how often a running Save makes what it has done survive a crash; default 5 minutes
+	Checkpoint time.Duration // how often a running Save makes what it has done survive a crash; default 5 minutes, and a fifteenth of FreeWithin at most
+	FreeWithin time.Duration // how long after Delete at most space is free that nothing else needs, if Maintain is called 20 times meanwhile; default a day
 
 	Patience time.Duration // how long one operation of the storage may take; default 5 minutes
 	Retry    time.Duration // how long is waited before an operation of the storage is tried a second time; default 200 ms
@@ -48,6 +49,7 @@ type Engine struct {
 	pool   *pool
 	client *minio.Client // of the bucket
 	leases leases        // of others, in the bucket
+	visits visits        // of Maintain
 
 	patience patience
 	end      context.CancelCauseFunc // of whatever still waits for the storage
@@ -62,7 +64,8 @@ const masterKeyLength = 32
 func New(config Config) (*Engine, error) {
 	config.Open = defaultTo(config.Open, 16)
 	config.Idle = defaultTo(config.Idle, 10*time.Minute)
-	config.Checkpoint = defaultTo(config.Checkpoint, 5*time.Minute)
+	config.FreeWithin = defaultTo(config.FreeWithin, 24*time.Hour)
+	config.Checkpoint = min(defaultTo(config.Checkpoint, 5*time.Minute), config.FreeWithin/15)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
@@ -75,7 +78,7 @@ func New(config Config) (*Engine, error) {
 	}
 	keys.hold = config.HoldKeys
 	registerWithKopia()
-	e := &Engine{config: config, keys: keys, kernelNow: time.Now, leases: leases{seen: map[string]seenLease{}}}
+	e := &Engine{config: config, keys: keys, kernelNow: time.Now, leases: leases{seen: map[string]seenLease{}}, visits: newVisits()}
 	if config.Bucket != nil {
 		if e.client, err = config.Bucket.client(); err != nil {
 			return nil, err
@@ -103,7 +106,7 @@ func (e *Engine) Close(ctx context.Context) error {
 }
 
 // Delete removes all that was saved under this id, finished or not; nothing saved is no error. Space comes back
-// through Maintain.
+// through Maintain, within Config.FreeWithin.
 func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string) (err error) {
 	defer func() { err = storageReason(err) }()
 	ctx, settle := bounded(ctx)
@@ -133,5 +136,8 @@ func (e *Engine) Delete(ctx context.Context, project abaca.ProjectID, id string)
 	if err := r.dropCopy(ctx, id); err != nil { // who seals copies anew may have brought it back
 		return err
 	}
-	return wrap("removing the record", r.annex.remove(ctx, recordName(id)))
+	if err := r.annex.remove(ctx, recordName(id)); err != nil {
+		return fmt.Errorf("removing the record: %w", err)
+	}
+	return r.noteDeletion(ctx, id)
 }

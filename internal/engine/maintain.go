@@ -4,26 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/maintenance"
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/snapshot"
-	"github.com/kopia/kopia/snapshot/snapshotmaintenance"
 
 	"abaca"
 )
 
-// Maintain gives back the space of what was deleted and compacts the index. It is Kopia's own maintenance, on Kopia's
-// schedule: an hourly quick cycle and a daily full one, and next to nothing in between, so that it may be called often.
-// A deleted backup's space is free two to three days after its deletion.
+// Maintain gives back the space of what was deleted, within Config.FreeWithin if it is called about twenty times meanwhile, and compacts the
+// index. The former goes in rounds (collect.go); the rest is Kopia's own maintenance, on Kopia's schedule: an hourly quick cycle and a daily
+// full one. In between it does next to nothing.
 //
-// It may run beside saves, in this process or others: Kopia collects nothing younger than a day, forgets nothing before
-// two collections hours apart agree, and a save makes its work known with a checkpoint long before that. One process at a time
-// maintains a repository; the others leave it to that one.
+// It may run beside saves, in this process or others (collections.go). One process at a time maintains a repository; the others leave it to
+// that one.
 func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err error) {
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
+	notes, err := e.annexOf(project).list(ctx, deletedDir) // before the manifests are looked at, which went before a note was written
+	if err != nil {
+		return fmt.Errorf("looking for what was deleted of project %s: %w", project, err)
+	}
+	if len(notes) == 0 && !e.visits.due(project, e.config.Now()) {
+		return nil
+	}
 	r, release, err := e.acquire(ctx, project, mustExist)
 	if errors.Is(err, errNoRepository) {
 		return nil
@@ -32,6 +39,9 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err err
 		return err
 	}
 	defer release()
+	if _, err := r.collections(ctx); err != nil { // for the clock
+		return err
+	}
 	if err := e.refresh(ctx, r); err != nil {
 		return err
 	}
@@ -40,7 +50,7 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err err
 	} else if lost {
 		return fmt.Errorf("nothing is collected for project %s, since manifests were lost; see %s beside its repository", project, lostManifests)
 	}
-	packs, err := e.guard(ctx, r)
+	packs, err := e.guard(ctx, r, len(notes) > 0)
 	if err != nil {
 		return fmt.Errorf("looking after the index of project %s: %w", project, err)
 	}
@@ -57,13 +67,99 @@ func (e *Engine) Maintain(ctx context.Context, project abaca.ProjectID) (err err
 			return fmt.Errorf("looking after the packs of project %s: %w", project, err)
 		}
 	}
-	if err := r.maintain(ctx); err != nil {
+	if err := e.maintain(ctx, r, notes); err != nil {
 		return fmt.Errorf("maintaining the repository of project %s: %w", project, err)
 	}
+	e.visits.paid(project, e.config.Now())
 	return nil
 }
 
-func (r *repository) maintain(ctx context.Context) error {
+// visits remember when Maintain was through with the repositories, so that those where nothing was deleted are left alone in between, and
+// how many rounds the notes of deletions have seen.
+type visits struct {
+	mu     sync.Mutex
+	latest map[abaca.ProjectID]time.Time
+	rounds map[abaca.ProjectID]map[string]int
+}
+
+const (
+	visitEvery = 10 * time.Minute // how often a repository is looked after in which nothing was deleted
+	maxRounds  = 6                // that it takes to free what was deleted, and one more
+)
+
+// settled returns the notes of deletions whose space is free after a round: all of them if nothing is left to do, and else, since others may
+// delete all the time, those that have seen enough rounds.
+func (v *visits) settled(project abaca.ProjectID, notes []string, all bool) (settled []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	left := map[string]int{}
+	for _, note := range notes {
+		if n := v.rounds[project][note] + 1; all || n >= maxRounds {
+			settled = append(settled, note)
+		} else {
+			left[note] = n
+		}
+	}
+	v.rounds[project] = left
+	return settled
+}
+
+func newVisits() visits {
+	return visits{latest: map[abaca.ProjectID]time.Time{}, rounds: map[abaca.ProjectID]map[string]int{}}
+}
+
+func (v *visits) due(project abaca.ProjectID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ago := now.Sub(v.latest[project])
+	return ago < 0 || ago > visitEvery-visitEvery/20 // who calls every ten minutes is a little early now and then
+}
+
+func (v *visits) paid(project abaca.ProjectID, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.latest[project] = now
+}
+
+// A due is the maintenance that is due.
+type due int
+
+const (
+	nothingDue due = iota
+	quickDue       // Kopia's quick cycle
+	roundDue       // a round of collection, which has the former in it
+	fullDue        // Kopia's full cycle, which has all of that in it
+)
+
+// due says what is due, with or without something deleted.
+func (e *Engine) due(ctx context.Context, r *repository, deleted bool) (due, error) {
+	s, err := maintenance.GetSchedule(ctx, r.kopia)
+	if err != nil {
+		return nothingDue, err
+	}
+	now := r.kopia.Time()
+	var latest time.Time // end of a round
+	for _, run := range s.Runs[maintenance.TaskSnapshotGarbageCollection] {
+		if run.End.After(latest) && !run.End.After(now) {
+			latest = run.End
+		}
+	}
+	switch {
+	case !now.Before(s.NextFullMaintenanceTime):
+		return fullDue, nil
+	case deleted && now.Sub(latest) > e.margin():
+		return roundDue, nil
+	case !now.Before(s.NextQuickMaintenanceTime):
+		return quickDue, nil
+	}
+	return nothingDue, nil
+}
+
+// margin is what lies between two rounds of collection.
+func (e *Engine) margin() time.Duration { return e.config.FreeWithin / marginsWithin }
+
+// maintain does what is due, which may be less than when it was asked for. The notes are of deletions that it can see.
+func (e *Engine) maintain(ctx context.Context, r *repository, notes []string) error {
 	outlived, err := examineManifests(ctx, r.kopia)
 	if err != nil {
 		return err
@@ -83,7 +179,30 @@ func (r *repository) maintain(ctx context.Context) error {
 				return fmt.Errorf("deleting a checkpoint: %w", err)
 			}
 		}
-		return snapshotmaintenance.Run(ctx, w, maintenance.ModeAuto, false, maintenance.SafetyFull)
+		what, err := e.due(ctx, r, len(notes) > 0)
+		if err != nil || what == nothingDue {
+			return wrap("reading the schedule of maintenance", err)
+		}
+		if err := w.Flush(ctx); err != nil {
+			return fmt.Errorf("flushing: %w", err)
+		}
+		w.LogManager().Enable()
+		mode := maintenance.ModeQuick
+		if what == fullDue {
+			mode = maintenance.ModeFull
+		}
+		return maintenance.RunExclusive(ctx, w, mode, false, func(ctx context.Context, run maintenance.RunParameters) error {
+			if what == quickDue {
+				return maintenance.Run(ctx, run, maintenance.SafetyFull)
+			}
+			c := round{r: r, w: w, run: run, margin: e.margin(), full: what == fullDue}
+			rest, err := c.do(ctx)
+			if err != nil {
+				return err
+			}
+			settled := e.visits.settled(r.project, notes, !rest)
+			return r.settleDeletions(ctx, settled)
+		})
 	})
 }
 

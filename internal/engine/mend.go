@@ -10,7 +10,6 @@ import (
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/format"
-	"github.com/kopia/kopia/repo/maintenance"
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/snapshot"
 )
@@ -194,14 +193,14 @@ const (
 // guard keeps maintenance from taking for rubbish what is needed, only because an index or a manifest that named it is lost or was left out of
 // a listing; and from being kept off for good by a damaged schedule or mark of a writer, which nothing else needs: it starts anew
 // without. Where maintenance is due, it returns what the packs can be read with.
-func (e *Engine) guard(ctx context.Context, r *repository) (*indexReader, error) {
-	due, err := maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
+func (e *Engine) guard(ctx context.Context, r *repository, deleted bool) (*indexReader, error) {
+	what, err := e.due(ctx, r, deleted)
 	if err != nil && ending(ctx, err) == nil {
 		if err = r.quarantine(ctx, maintenanceBlob); err == nil {
-			due, err = maintenance.TimeToAttemptNextMaintenance(ctx, r.kopia)
+			what, err = e.due(ctx, r, deleted)
 		}
 	}
-	if err != nil || e.config.Now().Before(due) {
+	if err != nil || what == nothingDue {
 		return nil, wrap("reading the schedule of maintenance", err)
 	}
 	secret, err := packSecret(r.kopia.FormatManager())
@@ -246,14 +245,22 @@ func (e *Engine) guardManifests(ctx context.Context, r *repository) error {
 	return err
 }
 
-// lostManifests returns the names of copies whose manifests are not in the repository.
-func (r *repository) lostManifests(ctx context.Context) (lost []string, err error) {
-	for range 2 { // what one listing leaves out, another has: it is not forgotten (storage_steady.go)
+// listIndex lists the index twice, since what one listing leaves out, another has: it is not forgotten then (storage_steady.go).
+func (r *repository) listIndex(ctx context.Context) error {
+	for range 2 {
 		for _, prefix := range []blob.ID{"x", "n"} {
 			if _, err := listBlobs(ctx, r.storage, prefix); err != nil {
-				return nil, err
+				return fmt.Errorf("listing the index: %w", err)
 			}
 		}
+	}
+	return nil
+}
+
+// lostManifests returns the names of copies whose manifests are not in the repository.
+func (r *repository) lostManifests(ctx context.Context) (lost []string, err error) {
+	if err := r.listIndex(ctx); err != nil {
+		return nil, err
 	}
 	copies, err := r.annex.list(ctx, copiesDir) // before the manifests, which are written before their copies
 	if err != nil {

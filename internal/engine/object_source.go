@@ -44,7 +44,14 @@ func (s *packSource) GetContent(ctx context.Context, id content.ID) ([]byte, err
 			return data, nil
 		}
 	}
-	return s.ContentReader().GetContent(ctx, id)
+	data, err := s.ContentReader().GetContent(ctx, id)
+	if err != nil && ctx.Err() == nil {
+		// Maintenance elsewhere may have moved it to another pack since the index was read.
+		if rerr := s.Refresh(ctx); rerr == nil {
+			data, err = s.ContentReader().GetContent(ctx, id)
+		}
+	}
+	return data, err
 }
 
 // own reads one content into memory that the reader does not use again.

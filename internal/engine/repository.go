@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kopia/kopia/repo"
@@ -29,6 +30,8 @@ import (
 //	<project>/repository/      Kopia's blobs; in a directory in the layout of its "filesystem" storage
 //	<project>/kopia.*.copy     copies of the two blobs without which nothing else can be read
 //	<project>/records/         what the catalogue says of each snapshot
+//	<project>/deleted/         ids of what was deleted, while its space is not free yet
+//	<project>/collected        which collection was the latest
 //	<project>/quarantine/      damaged blobs in whose place others were put, if there ever were any
 //
 // and below Root, wherever its repository is:
@@ -70,7 +73,23 @@ type repository struct {
 	log      *slog.Logger
 	now      func() time.Time
 	damage   damageNotes
-	saving   sync.Map // id → *turn
+	saving   sync.Map     // id → *turn
+	ahead    atomic.Int64 // nanoseconds; see tell
+}
+
+// tell is the clock that the index, its blobs and collections go by. It is ahead of the host's where a collection's was: what is written after it
+// is younger than the marks that it forgot, and counts instead of them, whatever the clocks of two hosts say, or that of one is set to.
+func (r *repository) tell() time.Time { return r.now().Add(time.Duration(r.ahead.Load())) }
+
+// catchUp makes the clock tell nothing before a time.
+func (r *repository) catchUp(with time.Time) {
+	for {
+		ahead := r.ahead.Load()
+		behind := with.Sub(r.now().Add(time.Duration(ahead)))
+		if behind <= 0 || r.ahead.CompareAndSwap(ahead, ahead+int64(behind)) {
+			return
+		}
+	}
 }
 
 // hashedName begins the name of a directory which does not tell the project's id, because that is too long.
@@ -169,7 +188,7 @@ func (e *Engine) openStorage(ctx context.Context, r *repository) error {
 		if err := makeDir(filepath.Join(r.dir, blobDir)); err != nil {
 			return nil, err
 		}
-		return openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now)
+		return openFileStorage(ctx, filepath.Join(r.dir, blobDir), e.config.Now, r.tell)
 	})
 	if err != nil {
 		return err
@@ -348,7 +367,7 @@ func (e *Engine) open(ctx context.Context, r *repository, st blob.Storage, passw
 	kept, end := context.WithCancel(withStorage(abaca.WithGuard(context.WithoutCancel(ctx), nil), st))
 	opening := context.AfterFunc(ctx, end)
 	opened, err := repo.Open(kept, filepath.Join(r.dir, connectionFile), password, &repo.Options{
-		TimeNowFunc:          e.config.Now,
+		TimeNowFunc:          r.tell,
 		DisableRepositoryLog: true,
 		DoNotWaitForUpgrade:  true,
 		OnFatalError: func(err error) { // whoever uses it then

@@ -48,6 +48,10 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		return "", abaca.Report{}, err
 	}
 	defer turn.end()
+	since, err := r.collections(ctx)
+	if err != nil {
+		return "", abaca.Report{}, err
+	}
 	if err := e.refresh(ctx, r); err != nil {
 		return "", abaca.Report{}, err
 	}
@@ -61,10 +65,13 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 			return abaca.Ref(req.ID), reportOf(done), err
 		}
 	}
-	result, err := e.save(ctx, r, turn, req, vol, report, true)
+	result, err := e.save(ctx, r, turn, req, vol, report, since, true)
 	if errors.Is(err, errPrevious) {
 		r.log.WarnContext(ctx, "saving without the previous snapshot", "id", req.ID, "error", err)
-		result, err = e.save(ctx, r, turn, req, vol, report, false)
+		if since, err = r.lookAnew(ctx); err != nil {
+			return "", abaca.Report{}, err
+		}
+		result, err = e.save(ctx, r, turn, req, vol, report, since, false)
 	}
 	if err != nil {
 		return "", abaca.Report{}, fmt.Errorf("saving %s: %w", req.ID, err)
@@ -108,8 +115,9 @@ const (
 	flushPuts    = 50_000 // Kopia holds more than half a kilobyte for every content until they are flushed
 )
 
-// save makes one attempt, which compares with what was saved before or does without.
-func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress), compare bool) (abaca.Report, error) {
+// save makes one attempt, which compares with what was saved before or does without. Since is the latest collection that there was when
+// the index was read.
+func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.SaveRequest, vol *abaca.Volume, report func(abaca.Progress), since collection, compare bool) (abaca.Report, error) {
 	started := e.config.Now()
 	w, err := r.newWriter(ctx)
 	if err != nil {
@@ -152,6 +160,9 @@ func (e *Engine) save(ctx context.Context, r *repository, t *turn, req abaca.Sav
 			return err
 		}
 		if err := e.confirm(ctx, r, w, req.ID); err != nil {
+			return err
+		}
+		if err := e.confirmKept(ctx, r, req.ID, since); err != nil {
 			return err
 		}
 		if err := e.keyed(ctx, r); err != nil {

@@ -115,6 +115,11 @@ func (u *uses) walkAll(ctx context.Context, r *repository) error {
 		if err == nil {
 			err = u.dir(ctx, m.RootEntry.ObjectID)
 		}
+		if err != nil && ctx.Err() == nil && r.kopia.Refresh(ctx) == nil {
+			if _, gone := snapshot.LoadSnapshot(ctx, r.kopia, f.ID); errors.Is(gone, snapshot.ErrSnapshotNotFound) {
+				continue // deleted meanwhile, and collected
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Labels[tagID], err)
 		}

@@ -22,7 +22,8 @@ type fileStorage struct {
 	blob.Storage
 	paths pather
 	root  string
-	now   func() time.Time
+	now   func() time.Time // the file system's own clock
+	stamp func() time.Time // the clock that blobs have their times from
 	packs *openPacks
 
 	mu      sync.Mutex
@@ -34,7 +35,7 @@ type pather interface {
 	GetShardedPathAndFilePath(ctx context.Context, id blob.ID) (dir, file string, err error)
 }
 
-func openFileStorage(ctx context.Context, root string, now func() time.Time) (*fileStorage, error) {
+func openFileStorage(ctx context.Context, root string, now, stamp func() time.Time) (*fileStorage, error) {
 	shards := []int{1, 3}
 	if err := checkSharding(root, shards); err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func openFileStorage(ctx context.Context, root string, now func() time.Time) (*f
 	if !ok {
 		return nil, errors.New("the storage does not tell where its blobs are")
 	}
-	return &fileStorage{Storage: st, paths: paths, root: root, now: now, packs: newOpenPacks(), durable: map[string]bool{root: true}}, nil
+	return &fileStorage{Storage: st, paths: paths, root: root, now: now, stamp: stamp, packs: newOpenPacks(), durable: map[string]bool{root: true}}, nil
 }
 
 // checkSharding puts right the file that tells Kopia in which directories blobs are, which is always the same here: damaged it
@@ -74,7 +75,7 @@ func checkSharding(root string, shards []int) error {
 // PutBlob writes a blob and makes its name durable.
 func (s *fileStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
 	if opts.SetModTime.IsZero() {
-		opts.SetModTime = s.now() // maintenance compares the ages of blobs with the engine's clock
+		opts.SetModTime = s.stamp() // maintenance compares the ages of blobs with the engine's clock
 	}
 	if err := s.Storage.PutBlob(ctx, id, data, opts); err != nil {
 		return err

@@ -20,6 +20,7 @@ type verifier struct {
 	engine     *Engine
 	repository *repository
 	source     source
+	strict     bool                 // what the index calls deleted, and may soon forget, is as good as lost
 	contents   func() contentReader // one for each worker
 	hash       func() contentHash   // nil where contents are not named by a hash known here
 	slice      abaca.Slice
@@ -62,8 +63,15 @@ func newVerifier(e *Engine, r *repository, slice abaca.Slice) *verifier {
 		engine: e, repository: r, contents: readers(r.kopia), hash: contentHashes(r.kopia.FormatManager()), slice: slice,
 		workers: workers, chosen: map[contentKey]struct{}{}, bad: map[contentKey]badContent{}, lost: map[content.ID]struct{}{},
 	}
-	v.source = checkedSource{DirectRepository: r.kopia, hash: v.newHash(), lose: v.lose}
+	v.source = checkedSource{DirectRepository: r.kopia, verifier: v, hash: v.newHash()}
 	v.forget()
+	return v
+}
+
+// newStrictVerifier returns one that reads no file contents, and takes nothing for saved that maintenance may take away.
+func newStrictVerifier(e *Engine, r *repository) *verifier {
+	v := newVerifier(e, r, abaca.Slice{})
+	v.strict = true
 	return v
 }
 
@@ -92,6 +100,9 @@ func (v *verifier) locate(ctx context.Context, c chunk) (content.Info, error) {
 	at, err := v.source.ContentInfo(ctx, c.id)
 	if err != nil {
 		return at, fmt.Errorf("%w: look up %v: %w", errDamaged, c.id, err)
+	}
+	if v.strict && at.Deleted {
+		return at, fmt.Errorf("%w: %v is being collected", errDamaged, c.id)
 	}
 	if int64(at.OriginalLength) != c.length {
 		return at, fmt.Errorf("%w: %v has %d bytes instead of %d", errDamaged, c.id, at.OriginalLength, c.length)

@@ -18,8 +18,8 @@ import (
 // has written a content, the hash that it is what was meant.
 type checkedSource struct {
 	repo.DirectRepository
-	hash *contentHash     // nil where contents are not named by a hash known here
-	lose func(content.ID) // hears of what cannot be read
+	verifier *verifier    // hears of what cannot be read
+	hash     *contentHash // nil where contents are not named by a hash known here
 }
 
 func (s checkedSource) OpenObject(ctx context.Context, id object.ID) (object.Reader, error) {
@@ -30,8 +30,11 @@ func (s checkedSource) OpenObject(ctx context.Context, id object.ID) (object.Rea
 func (s checkedSource) GetContent(ctx context.Context, id content.ID) ([]byte, error) {
 	data, err := s.ContentReader().GetContent(ctx, id)
 	err = s.hash.verify(id, data, err)
+	if err == nil && s.verifier.strict {
+		err = s.verifier.kept(ctx, id)
+	}
 	if err != nil && ending(ctx, err) == nil {
-		s.lose(id)
+		s.verifier.lose(id)
 	}
 	return data, err
 }
@@ -178,9 +181,29 @@ func (w *treeWalk) batch(ctx context.Context, at *place, decoder *dirDecoder, re
 	return false, sound, nil
 }
 
+// kept fails if a content is not in the index, or called deleted there.
+func (v *verifier) kept(ctx context.Context, id content.ID) error {
+	at, err := v.repository.kopia.ContentInfo(ctx, id)
+	if err == nil && at.Deleted {
+		err = errors.New("it is being collected")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: look up %v: %w", errDamaged, id, err)
+	}
+	return nil
+}
+
 // content verifies what a file consists of, and loses all that is damaged of it, so that the next save stores all of that anew. What
-// else an entry refers to is there for stock Kopia only.
+// else an entry refers to is there for stock Kopia only, and for its collection, which fails where it is missing.
 func (w *treeWalk) content(ctx context.Context, e *entry) error {
+	if id, _, ok := e.object.ContentID(); ok && w.strict {
+		if err := w.kept(ctx, id); err != nil {
+			if ending(ctx, err) == nil {
+				w.lose(id)
+			}
+			return err
+		}
+	}
 	if e.kind != kindFile || e.mark == markUnreadable {
 		return nil
 	}
@@ -219,7 +242,7 @@ func (w *treeWalk) blame(ctx context.Context, path string, err error, entries in
 	if !w.name {
 		return
 	}
-	if w.tree.damaged.add(path, entries) {
+	if w.tree.damaged.add(path, entries) && !w.strict { // else it is mended at once
 		w.repository.log.ErrorContext(ctx, "a backup is damaged", "id", w.tree.ref, "path", path, "entries", entries, "error", err)
 	}
 }

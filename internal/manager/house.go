@@ -8,15 +8,23 @@ import (
 	"abaca/internal/db"
 )
 
-// houseKeeping is how often repositories are looked after and old messages and records thrown away.
+// houseKeeping is how often everything is looked after, and old messages and records are thrown away.
 const houseKeeping = 10 * time.Minute
 
 // keepHouse does, now and then, what no request asks for.
 func (m *Manager) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(houseKeeping)
+	every := houseKeeping
+	if m.House > 0 {
+		every = min(every, m.House)
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
-		if err := m.keepHouseOnce(ctx); err != nil && ctx.Err() == nil {
+	for rest := time.Duration(0); ; rest -= every {
+		whole := rest <= 0
+		if whole {
+			rest = houseKeeping
+		}
+		if err := m.keepHouseOnce(ctx, whole); err != nil && ctx.Err() == nil {
 			m.Log.ErrorContext(ctx, "keeping house", "error", err)
 		}
 		select {
@@ -27,10 +35,29 @@ func (m *Manager) keepHouse(ctx context.Context) {
 	}
 }
 
-func (m *Manager) keepHouseOnce(ctx context.Context) error {
+// keepHouseOnce does all of it, or only what frees space.
+func (m *Manager) keepHouseOnce(ctx context.Context, whole bool) error {
 	if m.disabled.Load() {
 		return nil
 	}
+	if whole {
+		if err := m.tidy(ctx); err != nil {
+			return err
+		}
+	}
+	projects, err := m.DB.Projects(ctx)
+	if err != nil {
+		return err
+	}
+	m.maintain(ctx, projects)
+	if !whole {
+		return nil
+	}
+	return m.measure(ctx, projects)
+}
+
+// tidy throws away what is old, and notes what has changed.
+func (m *Manager) tidy(ctx context.Context) error {
 	err := m.DB.Transact(ctx, func(tx *db.Tx) error {
 		if err := tx.ExpireMessages(ctx, m.now()); err != nil {
 			return err
@@ -47,15 +74,7 @@ func (m *Manager) keepHouseOnce(ctx context.Context) error {
 		return err
 	}
 	m.sweep(ctx)
-	if err := m.noteAll(ctx); err != nil {
-		return err
-	}
-	projects, err := m.DB.Projects(ctx)
-	if err != nil {
-		return err
-	}
-	m.maintain(ctx, projects)
-	return m.measure(ctx, projects)
+	return m.noteAll(ctx)
 }
 
 // maintain goes through the repositories of these projects; what goes wrong in one keeps none of the others from their turn.

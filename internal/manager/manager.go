@@ -78,7 +78,7 @@ type Prober interface {
 	Answers() bool
 }
 
-// A Config is what a Manager is made of. All of it is needed but Step, Settle, VerifyShare, HeavyPerProject, Audit and Watch. One that does
+// A Config is what a Manager is made of. All of it is needed but Step, Settle, House, VerifyShare, HeavyPerProject, Audit and Watch. One that does
 // no work, as Mind does none, needs no Engine and no Backends.
 type Config struct {
 	DB             *db.DB
@@ -105,6 +105,8 @@ type Config struct {
 	Grace           time.Duration // how long work has to stop before it is left behind
 	Search          time.Duration // how long work waits for a back end that is configured nowhere before it fails
 	Settle          time.Duration // how long a share stays busy with a backup at least, so that clients see it
+
+	House time.Duration // how often it is looked for space to be freed; 0, or more than ten minutes: every ten minutes
 
 	VerifyShare float64 // of each project's saved data, how much is read back a day, as a fraction of 1; 0 for none
 

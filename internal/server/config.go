@@ -94,7 +94,8 @@ type Config struct {
 
 	Engine struct {
 		Dense      bool          `koanf:"dense" yaml:"dense"`
-		Checkpoint time.Duration `koanf:"checkpoint" yaml:"checkpoint"`
+		Checkpoint time.Duration `koanf:"checkpoint" yaml:"checkpoint"`   // a fifteenth of free_within at most
+		FreeWithin time.Duration `koanf:"free_within" yaml:"free_within"` // how long after a deletion at most the space is free that nothing else needs
 	} `koanf:"engine" yaml:"engine"`
 
 	Verify struct {
@@ -139,7 +140,7 @@ func defaults() map[string]any {
 		"backends": []any{}, "availability_zone": "nova", "default_share_type": "default",
 		"share_protocols": []any{"NFS", "CIFS", "CEPHFS"}, "backup_protocols": []any{"NFS", "CEPHFS"}, "quotas": quotas,
 		"workers.trees": 2, "workers.others": 4, "workers.lease": "30s", "workers.tries": 3, "workers.backoff": "2s",
-		"engine.dense": false, "engine.checkpoint": "5m",
+		"engine.dense": false, "engine.checkpoint": "5m", "engine.free_within": "24h",
 		"verify.share_per_day": 0.04,
 		"metrics.listen":       "", "drain": "0s",
 		"log.level": "info", "log.format": "text", "log.audit": "",
@@ -277,7 +278,7 @@ func (c *Config) complete() (err error) {
 		c.Backends = []BackendConfig{{Name: "local", Driver: "directory", Path: filepath.Join(c.DataDir, "shares")}}
 	}
 	return errors.Join(c.checkListen(), c.checkDatabase(), c.checkAuth(), c.checkTLS(), c.checkMetrics(), c.checkRepository(), c.checkBackends(),
-		c.checkWorkers(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
+		c.checkWorkers(), c.checkEngine(), c.checkVerify(), c.checkQuotas(), c.checkKey(), c.checkLog())
 }
 
 // checkListen refuses to let everybody on a network be an administrator unless the configuration says so in plain words.
@@ -344,6 +345,13 @@ func (c *Config) checkWorkers() error {
 	}
 	if w.Lease < 4*time.Second || w.Backoff < 0 {
 		return errors.New("workers: the lease must be 4s at least, and the backoff not negative")
+	}
+	return nil
+}
+
+func (c *Config) checkEngine() error {
+	if within := c.Engine.FreeWithin; within < time.Minute || within > 30*24*time.Hour {
+		return fmt.Errorf("engine.free_within: %v is not from 1m to 720h", within)
 	}
 	return nil
 }

@@ -34,6 +34,8 @@ func TestWrongConfigurationsAreRefusedInOneLine(t *testing.T) {
 		{"workers: {trees: many}", "trees"},
 		{"workers: {lease: 1}", "lease"},
 		{"workers: {lease: 1s}", "4s at least"},
+		{"engine: {free_within: 59s}", "from 1m"},
+		{"engine: {free_within: soon}", "free_within"},
 		{"listen: nowhere", "host:port"},
 		{"listen: 127.0.0.1:70000", "host:port"},
 		{"listen: 0.0.0.0:8786", "let_anyone_be_admin"},

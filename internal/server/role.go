@@ -115,7 +115,8 @@ func (s *Server) openManager(ctx context.Context, p parts, watch *observer, audi
 		Host: c.Host, Instance: instance, Role: c.Role, Version: version(),
 		Heavy: c.Workers.Trees, HeavyPerProject: c.Workers.TreesPerProject, Light: c.Workers.Others, Lease: c.Workers.Lease, Tries: c.Workers.Tries,
 		Backoff: c.Workers.Backoff, Settle: p.settle, Patience: p.patience, Silence: p.silence, Search: p.search, Grace: p.grace, VerifyShare: c.Verify.SharePerDay,
-		Log: s.log, Audit: audit, Watch: watch.work, Now: p.now, Uptime: p.uptime, Step: p.step,
+		House: c.Engine.FreeWithin / 20, // as the engine wants it
+		Log:   s.log, Audit: audit, Watch: watch.work, Now: p.now, Uptime: p.uptime, Step: p.step,
 	}
 	if len(c.Backends) > 0 {
 		m.DefaultBackend = c.Backends[0].Name

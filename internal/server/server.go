@@ -219,6 +219,7 @@ func (c *Config) openEngine(key []byte, log *slog.Logger, now func() time.Time) 
 	}
 	e, err := engine.New(engine.Config{
 		Root: root, Bucket: bucket, MasterKey: key, HoldKeys: c.holdKeys, Log: log, Now: now, Dense: c.Engine.Dense, Checkpoint: c.Engine.Checkpoint,
+		FreeWithin: c.Engine.FreeWithin,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
