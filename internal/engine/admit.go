@@ -45,6 +45,9 @@ func (e *Engine) Admit(ctx context.Context) error {
 		if err != nil {
 			return e.refusal(err)
 		}
+		if len(wrapped) == 0 || wrapped[0] != wrapVersion {
+			continue // damaged, whatever the key
+		}
 		if _, err = e.keys.unwrap(project, wrapped); err == nil {
 			return nil
 		}
