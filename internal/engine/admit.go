@@ -56,7 +56,7 @@ func (e *Engine) Admit(ctx context.Context) error {
 		}
 	}
 	if tried > 0 {
-		err := fmt.Errorf("what is in %s was made with another master key than this process has", e.place())
+		err := fmt.Errorf("what is in %s was made with another master key than this process has, or the keys there are damaged", e.place())
 		return storageError{err, abaca.ErrPermanent}
 	}
 	return nil
