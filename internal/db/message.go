@@ -22,7 +22,8 @@ var messages = table[abaca.Message]{
 	scan:    scanMessage,
 	sort: map[string]string{
 		"id": "id", "project_id": "project_id", "request_id": "request_id", "resource_type": "resource_type", "resource_id": "resource_id",
-		"action_id": "action_id", "detail_id": "detail_id", "created_at": "created_at", "expires_at": "expires_at", "message_level": "lower('')",
+		"action_id": "action_id", "detail_id": "detail_id", "created_at": "created_at", "expires_at": "expires_at",
+		"message_level": "id", // all have the same
 	},
 }
 

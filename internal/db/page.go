@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,7 +127,7 @@ type table[T any] struct {
 }
 
 // list reads one page. It seeks to the marker by (sort expression, id), so that no page costs more than the first. What an
-// offset passes over is counted through, in the index alone where it has all that the condition asks.
+// offset passes over is counted through first, in the index alone where that has all that the condition asks.
 func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]T, error) {
 	if p.SortKey == "" {
 		p.SortKey = "created_at"
@@ -137,33 +136,31 @@ func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]
 	if !ok {
 		return nil, abaca.Errorf(abaca.Invalid, "Cannot sort by %q.", p.SortKey)
 	}
-	byID := expr == "id" || slices.Contains(c.alike, expr) // which databases do not see for themselves
-	if p.Marker != "" {
-		if err := t.seek(ctx, q, &c, expr, byID, p); err != nil {
-			return nil, err
-		}
-		p.Offset = 0
-	}
-	direction := " DESC"
+	direction, beyond := " DESC", "<"
 	if p.Ascending {
-		direction = " ASC"
+		direction, beyond = " ASC", ">"
 	}
-	order := " ORDER BY id" + direction
-	if !byID {
-		order = " ORDER BY " + expr + direction + ", id" + direction
+	order := " ORDER BY " + expr + direction + ", id" + direction
+	byID := expr == "id" || slices.Contains(c.alike, expr) // which databases do not see for themselves
+	if byID {
+		order = " ORDER BY id" + direction
 	}
-	if !p.Limited {
-		p.Limit = math.MaxInt64
+	if p.Marker != "" || p.Offset > 0 {
+		at, id, err := t.mark(ctx, q, c, expr, order, p)
+		switch {
+		case err != nil:
+			return nil, err
+		case id == "":
+			return []T{}, nil
+		case byID:
+			c.and("id "+beyond+" ?", id)
+		default:
+			c.and("("+expr+", id) "+beyond+" (?, ?)", at, id)
+		}
 	}
-	part := fmt.Sprintf(" LIMIT %d OFFSET %d", p.Limit, p.Offset)
-	query := "SELECT " + t.columns + " FROM " + t.name
-	switch {
-	case p.Offset > 0:
-		query += " WHERE id IN (SELECT id FROM " + t.name + c.where() + order + part + ")" + order
-	case p.Limited:
-		query += c.where() + order + part
-	default:
-		query += c.where() + order
+	query := "SELECT " + t.columns + " FROM " + t.name + c.where() + order
+	if p.Limited {
+		query += fmt.Sprintf(" LIMIT %d", p.Limit)
 	}
 	rows, err := all(ctx, q, t.scan, query, c.args...)
 	if err != nil {
@@ -172,29 +169,28 @@ func (t *table[T]) list(ctx context.Context, q querier, c condition, p Page) ([]
 	return rows, nil
 }
 
-// seek has the condition hold only for what comes after the marker.
-func (t *table[T]) seek(ctx context.Context, q querier, c *condition, expr string, byID bool, p Page) error {
-	var marked condition
-	marked.and("id = ?", p.Marker)
-	marked.within(c.scope, c.project)
-	var at any
-	err := q.QueryRowContext(ctx, "SELECT "+expr+" FROM "+t.name+marked.where(), marked.args...).Scan(&at)
-	if errors.Is(err, sql.ErrNoRows) {
-		return abaca.Errorf(abaca.Invalid, "The marker %q is not in the list.", p.Marker)
-	}
-	if err != nil {
-		return fmt.Errorf("find marker: %w", err)
-	}
-	beyond := "<"
-	if p.Ascending {
-		beyond = ">"
-	}
-	if byID {
-		c.and("id "+beyond+" ?", p.Marker)
+// mark returns the last row before the page, by what it is sorted by and its id: the marker, or the last that the offset passes over. The id is
+// empty where the offset passes over all.
+func (t *table[T]) mark(ctx context.Context, q querier, c condition, expr, order string, p Page) (at any, id string, err error) {
+	end := ""
+	if p.Marker != "" {
+		var marked condition
+		marked.and("id = ?", p.Marker)
+		marked.within(c.scope, c.project)
+		c = marked
 	} else {
-		c.and("("+expr+", id) "+beyond+" (?, ?)", at, p.Marker)
+		end = order + fmt.Sprintf(" LIMIT 1 OFFSET %d", p.Offset-1)
 	}
-	return nil
+	err = q.QueryRowContext(ctx, "SELECT "+expr+", id FROM "+t.name+c.where()+end, c.args...).Scan(&at, &id)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) && p.Marker != "":
+		return nil, "", abaca.Errorf(abaca.Invalid, "The marker %q is not in the list.", p.Marker)
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, "", nil
+	case err != nil:
+		return nil, "", fmt.Errorf("find the beginning of a page: %w", err)
+	}
+	return at, id, nil
 }
 
 // count returns how many rows satisfy the condition.

@@ -10,11 +10,16 @@ import (
 	"abaca"
 )
 
-// A spy notes the last query that was asked.
+// A spy notes the last query that was asked, and the last for a single row.
 type spy struct {
 	*sql.DB
-	query string
-	args  []any
+	query, single    string
+	args, singleArgs []any
+}
+
+func (s *spy) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	s.single, s.singleArgs = query, args
+	return s.DB.QueryRowContext(ctx, query, args...)
 }
 
 func (s *spy) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
@@ -130,6 +135,10 @@ func TestAnOffsetPassesOverRowsWithoutReadingThem(t *testing.T) {
 			if err != nil || len(got) != 10 {
 				t.Fatal(len(got), err)
 			}
+			if plan := s.plan(t, db.dialect); strings.Contains(plan, "Sort") || strings.Contains(plan, "TEMP B-TREE") {
+				t.Errorf("%+v: the page: %s", filter, plan)
+			}
+			s.query, s.args = s.single, s.singleArgs
 			if plan := s.plan(t, db.dialect); !strings.Contains(plan, "COVERING INDEX") && !strings.Contains(plan, "Index Only Scan") {
 				t.Errorf("%+v: %s", filter, plan)
 			}

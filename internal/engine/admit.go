@@ -45,6 +45,9 @@ func (e *Engine) Admit(ctx context.Context) error {
 		if err != nil {
 			return e.refusal(err)
 		}
+		if len(wrapped) == 0 || wrapped[0] != wrapVersion {
+			continue // damaged, whatever the key
+		}
 		if _, err = e.keys.unwrap(project, wrapped); err == nil {
 			return nil
 		}
@@ -53,7 +56,7 @@ func (e *Engine) Admit(ctx context.Context) error {
 		}
 	}
 	if tried > 0 {
-		err := fmt.Errorf("what is in %s was made with another master key than this process has", e.place())
+		err := fmt.Errorf("what is in %s was made with another master key than this process has, or the keys there are damaged", e.place())
 		return storageError{err, abaca.ErrPermanent}
 	}
 	return nil

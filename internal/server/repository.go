@@ -110,7 +110,11 @@ func (s *S3Config) bucket(name, path string) (*engine.Bucket, error) {
 		return nil, err
 	}
 	b.AccessKeyID, b.SecretAccessKey, b.SessionToken = values["aws_access_key_id"], values["aws_secret_access_key"], values["aws_session_token"]
-	if b.AccessKeyID == "" || b.SecretAccessKey == "" {
+	switch {
+	case b.AccessKeyID != "" && b.SecretAccessKey != "":
+	case s.CredentialsFile != "":
+		return nil, fmt.Errorf("s3.credentials_file: %s has no aws_access_key_id and aws_secret_access_key in its section [default]", s.CredentialsFile)
+	default:
 		return nil, errors.New("s3: there are no credentials: neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor s3.credentials_file")
 	}
 	return b, nil

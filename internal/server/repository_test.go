@@ -118,6 +118,10 @@ func TestCredentialsAreReadFromAFileThatOthersCannotReadAndPrintedNowhere(t *tes
 	if err != nil || bucket.AccessKeyID != "me" || bucket.SecretAccessKey != secretKey || bucket.SessionToken != "" {
 		t.Errorf("other credentials: %v", err)
 	}
+	write(t, path, "[other]\naws_access_key_id = me\naws_secret_access_key="+secretKey+"\n")
+	if _, _, err := c.place(); err == nil || !strings.Contains(err.Error(), path+" has no aws_access_key_id") || strings.Contains(err.Error(), secretKey) {
+		t.Errorf("a file without the section: %v", err)
+	}
 	c, err = load(t, "repository: s3://backups/x", credentialsInEnvironment...)
 	if err != nil {
 		t.Fatal(err)
