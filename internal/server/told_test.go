@@ -137,12 +137,12 @@ var mishaps = []mishap{
 	{"a restore from a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.restore("backup_restoring_error")
-	}, "028 restore share backup {}: " + internal},
+	}, "028 restore share backup {}: the storage of backups fails"},
 	{"a deletion from a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.tenant.Must(202, "", "DELETE", "/share-backups/"+m.backup, nil)
 		m.tenant.AtRest("/share-backups/"+m.backup, "share_backup", "error")
-	}, "007 delete share backup {}: " + internal},
+	}, "007 delete share backup {}: the storage of backups fails"},
 	{"a snapshot into a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.snapshot("error")
@@ -152,11 +152,15 @@ var mishaps = []mishap{
 		m.noRepository()
 		m.tenant.Must(202, "", "DELETE", "/snapshots/"+id, nil)
 		m.tenant.AtRest("/snapshots/"+id, "snapshot", "error_deleting")
-	}, "007 delete share snapshot {}: " + internal},
-	{"a restore with another master key", false, func(m *misfortune) {
-		other := strings.Repeat("5e", 32)
-		m.hidden = append(m.hidden, other)
-		m.again(func(c *server.Config) { m.must(os.WriteFile(c.MasterKeyFile, []byte(other+"\n"), 0o600)) })
+	}, "007 delete share snapshot {}: the storage of backups fails"},
+	{"a restore where the project's key is damaged", false, func(m *misfortune) {
+		m.again(func(*server.Config) {
+			keys, err := filepath.Glob(filepath.Join(m.repository(), "*", "secret"))
+			m.must(err)
+			for _, key := range keys {
+				m.must(os.WriteFile(key, []byte("what was here is gone"), 0o600))
+			}
+		})
 		m.restore("backup_restoring_error")
 	}, "028 restore share backup {}: " + internal},
 	{"a share of a back end that is configured no more", false, func(m *misfortune) {
@@ -174,7 +178,7 @@ var mishaps = []mishap{
 		m.noRepository()
 		share := m.tenant.Must(200, "share", "POST", "/shares", object{"share": object{"share_proto": "NFS", "size": 1, "snapshot_id": id}})["id"].(string)
 		m.tenant.AtRest("/shares/"+share, "share", "error")
-	}, "002 create share: " + internal},
+	}, "002 create share: the storage of backups fails"},
 	{"damage that a restore meets", false, func(m *misfortune) {
 		m.must(serve.FlipBit(m.Config.DataDir))
 		m.must(os.Remove(filepath.Join(m.Share(m.share), "large")))
