@@ -109,7 +109,7 @@ func nextQuery(ops []abaca.Operation, w Worker, now time.Time) (query string, ar
 			ON j.id = (SELECT id `+leased+` AND project_id = p`+n+`.project AND needs = reach.backend AND lease_until <= `+at+`
 				ORDER BY lease_until, id LIMIT 1)`)
 		running = append(running, `SELECT project_id AS project, lease_owner AS owner FROM `+table+`
-			WHERE lease_owner IS NOT NULL AND status = `+status)
+			WHERE lease_owner IS NOT NULL AND (status || '') = `+status) // no column: there are fewer leases than rows in a status
 	}
 	heavy := arg(len(ops) > 0 && ops[0].Heavy)
 	return `WITH RECURSIVE reach AS (SELECT backend FROM (` + reach + `) r WHERE NOT EXISTS (SELECT 1 FROM services
