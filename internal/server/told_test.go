@@ -131,12 +131,12 @@ var mishaps = []mishap{
 	{"a restore from a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.restore("backup_restoring_error")
-	}, "028 restore share backup {}: " + internal},
+	}, "028 restore share backup {}: the storage of backups fails"},
 	{"a deletion from a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.tenant.Must(202, "", "DELETE", "/share-backups/"+m.backup, nil)
 		m.tenant.AtRest("/share-backups/"+m.backup, "share_backup", "error")
-	}, "007 delete share backup {}: " + internal},
+	}, "007 delete share backup {}: the storage of backups fails"},
 	{"a snapshot into a repository that cannot be opened", false, func(m *misfortune) {
 		m.noRepository()
 		m.snapshot("error")
@@ -146,7 +146,7 @@ var mishaps = []mishap{
 		m.noRepository()
 		m.tenant.Must(202, "", "DELETE", "/snapshots/"+id, nil)
 		m.tenant.AtRest("/snapshots/"+id, "snapshot", "error_deleting")
-	}, "007 delete share snapshot {}: " + internal},
+	}, "007 delete share snapshot {}: the storage of backups fails"},
 	{"a restore with another master key", false, func(m *misfortune) {
 		other := strings.Repeat("5e", 32)
 		m.hidden = append(m.hidden, other)
