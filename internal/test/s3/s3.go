@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // version is of the server; server/go.mod pins the same.
@@ -58,6 +61,11 @@ func StartTLS(t testing.TB) *Server {
 func (s *Server) Pause(t testing.TB) {
 	t.Helper()
 	must(t, s.process.Signal(syscall.SIGSTOP))
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) { // its threads stop one after the other, and the last could still answer
+		err = unix.Waitid(unix.P_PID, s.process.Pid, nil, unix.WSTOPPED, nil)
+	}
+	must(t, err)
 	t.Cleanup(func() { _ = s.process.Signal(syscall.SIGCONT) })
 }
 
