@@ -51,6 +51,14 @@ const (
 // errNoRepository says that nothing was ever saved for a project.
 var errNoRepository = errors.New("the project has no repository")
 
+// missingRepository puts into words that there is no repository of a project that has saved something: perhaps a file system is not mounted.
+func missingRepository(err error) error {
+	if errors.Is(err, errNoRepository) {
+		return &abaca.Reason{Text: "the storage of backups does not have what the project has saved", Err: err}
+	}
+	return err
+}
+
 // A demand says what acquiring a repository that does not exist means.
 type demand bool
 

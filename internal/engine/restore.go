@@ -45,11 +45,8 @@ func (e *Engine) Restore(ctx context.Context, project abaca.ProjectID, ref abaca
 	ctx, settle := bounded(ctx)
 	defer settle(&err)
 	r, release, err := e.acquire(ctx, project, mustExist)
-	if errors.Is(err, errNoRepository) {
-		return abaca.Report{}, gone(ref, err)
-	}
 	if err != nil {
-		return abaca.Report{}, err
+		return abaca.Report{}, missingRepository(err)
 	}
 	defer release()
 	if err := e.refresh(ctx, r); err != nil {

@@ -36,11 +36,8 @@ func (e *Engine) Save(ctx context.Context, req abaca.SaveRequest, vol *abaca.Vol
 		d = mustExist
 	}
 	r, release, err := e.acquire(ctx, req.Project, d)
-	if errors.Is(err, errNoRepository) {
-		err = &abaca.Reason{Text: "the storage of backups does not have what the project has saved", Err: err}
-	}
 	if err != nil {
-		return "", abaca.Report{}, err
+		return "", abaca.Report{}, missingRepository(err)
 	}
 	defer release()
 	turn, err := r.takeTurn(ctx, req.ID)

@@ -3,6 +3,7 @@ package server_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"abaca/internal/test/serve"
@@ -50,6 +51,13 @@ func TestWhereThereShouldBeARepositoryNoneIsMade(t *testing.T) {
 					t.Errorf("the tenant is told %q", told)
 				}
 			}
+			s.Must(202, "restore", "POST", "/share-backups/"+kept+"/action", object{"restore": other})
+			s.AtRest("/shares/"+other, "share", "backup_restoring_error")
+			s.AtRest("/share-backups/"+kept, "share_backup", "available")
+			want := "restore share backup " + kept + ": the storage of backups does not have what the project has saved"
+			if told := messages(t, s, other); !slices.Contains(told, want) {
+				t.Errorf("the tenant is told %q", told)
+			}
 			s.Token = "ann:lab"
 			s.NewBackup(s.NewShare("first")) // of a project that has nothing yet
 			s.Token = "admin:admin"
@@ -59,6 +67,8 @@ func TestWhereThereShouldBeARepositoryNoneIsMade(t *testing.T) {
 			if err := os.Rename(away, at); err != nil {
 				t.Fatal(err)
 			}
+			s.Must(202, "restore", "POST", "/share-backups/"+kept+"/action", object{"restore": other})
+			s.AtRest("/shares/"+other, "share", "available")
 			s.NewBackup(other)
 			write(t, filepath.Join(s.Share(share), "file"), []byte("changed"))
 			s.Restore(kept)
