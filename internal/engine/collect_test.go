@@ -273,3 +273,43 @@ func TestADamagedNoteOfTheLatestCollectionIsNoCollectionThatEnded(t *testing.T) 
 	}
 	mustSave(t, e, plainTree(t), "two", ref)
 }
+
+// Most of the index blobs name contents alone, so that no manifest is missed; and packs that the index does not name are added to it only
+// when they are a day old. Until then a collection finds that something is missing, and ends.
+func TestACollectionThatMissesAnIndexBlobTakesNothingAway(t *testing.T) {
+	t.Parallel()
+	const within = 24 * time.Hour
+	root := newRoot(t, testProject)
+	e := newEngine(t, root, func(c *Config) { c.Checkpoint = time.Millisecond })
+	tree := plantMiBs(t, t.TempDir(), 1, 16)
+	ref, _ := mustSave(t, e, tree, "kept", "")
+	mustSave(t, e, plantMiBs(t, t.TempDir(), 2, 1), "deleted", "")
+	must(t, e.Close(context.Background()))
+	spoiled := 0
+	for id := range blobPaths(t, root) {
+		if !strings.HasPrefix(string(id), "xn") {
+			continue
+		}
+		spoiled++
+		copied := t.TempDir()
+		must(t, os.CopyFS(copied, os.DirFS(root)))
+		spoil(t, copied, id, nil)
+		e, pass := freeingEngine(t, copied, within)
+		must(t, e.Delete(context.Background(), testProject, "deleted"))
+		for range 4 { // rounds, before packs are a day old
+			pass(within/marginsWithin + time.Minute)
+			if err := e.Maintain(context.Background(), testProject); err != nil {
+				t.Log(err)
+			}
+		}
+		for range 3 {
+			pass(within)
+			must(t, e.Maintain(context.Background(), testProject))
+		}
+		mustEqual(t, tree, restored(t, e, ref))
+		must(t, e.Close(context.Background()))
+	}
+	if spoiled < 4 {
+		t.Errorf("there were %d index blobs", spoiled)
+	}
+}

@@ -275,7 +275,14 @@ func (r *repository) lostManifests(ctx context.Context) (lost []string, err erro
 	}
 	there := map[string]bool{}
 	for _, f := range found {
-		there[manifestCopy(f.Labels[tagID])] = true
+		m, err := snapshot.LoadSnapshot(ctx, r.kopia, f.ID)
+		if errors.Is(err, snapshot.ErrSnapshotNotFound) {
+			continue // deleted since
+		}
+		// A checkpoint is there again where the index blob is lost that had it deleted, and had the finished snapshot beside.
+		if err != nil || m.IncompleteReason == "" { // what cannot be read stops maintenance itself, see examineManifests
+			there[manifestCopy(f.Labels[tagID])] = true
+		}
 	}
 	for _, name := range copies {
 		if there[copiesDir+"/"+name] {
