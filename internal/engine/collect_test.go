@@ -274,17 +274,22 @@ func TestADamagedNoteOfTheLatestCollectionIsNoCollectionThatEnded(t *testing.T) 
 	mustSave(t, e, plainTree(t), "two", ref)
 }
 
-// Most of the index blobs name contents alone, so that no manifest is missed; and packs that the index does not name are added to it only
-// when they are a day old. Until then a collection finds that something is missing, and ends.
+// Each index blob is lost in turn: those that name contents alone, so that no manifest is missed, and the one that had a checkpoint deleted
+// when its save ended, which is there again. Packs that the index does not name are added to it only when they are a day old; until then
+// a collection finds that something is missing, and ends.
 func TestACollectionThatMissesAnIndexBlobTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	const within = 24 * time.Hour
+	ctx := context.Background()
 	root := newRoot(t, testProject)
-	e := newEngine(t, root, func(c *Config) { c.Checkpoint = 30 * time.Millisecond })
-	tree := plantMiBs(t, t.TempDir(), 1, 16)
-	ref, _ := mustSave(t, e, tree, "kept", "")
-	mustSave(t, e, plantMiBs(t, t.TempDir(), 2, 1), "deleted", "")
-	must(t, e.Close(context.Background()))
+	e := newEngine(t, root)
+	tree := plantMiBs(t, t.TempDir(), 1, 4)
+	parent, _ := mustSave(t, e, tree, "parent", "")
+	leaveCheckpoint(t, e, tree, request("kept", parent))
+	plantMiBs(t, tree, 2, 4)
+	ref, _ := mustSave(t, e, tree, "kept", parent)
+	mustSave(t, e, plantMiBs(t, t.TempDir(), 3, 1), "deleted", "")
+	must(t, e.Close(ctx))
 	spoiled := 0
 	for id := range blobPaths(t, root) {
 		if !strings.HasPrefix(string(id), "xn") {
@@ -295,21 +300,21 @@ func TestACollectionThatMissesAnIndexBlobTakesNothingAway(t *testing.T) {
 		must(t, os.CopyFS(copied, os.DirFS(root)))
 		spoil(t, copied, id, nil)
 		e, pass := freeingEngine(t, copied, within)
-		must(t, e.Delete(context.Background(), testProject, "deleted"))
-		for range 2 { // rounds, before packs are a day old
+		must(t, e.Delete(ctx, testProject, "deleted"))
+		for range 4 { // rounds, before packs are a day old
 			pass(within/marginsWithin + time.Minute)
-			if err := e.Maintain(context.Background(), testProject); err != nil {
+			if err := e.Maintain(ctx, testProject); err != nil {
 				t.Log(err)
 			}
 		}
-		for range 2 {
+		for range 3 {
 			pass(within)
-			must(t, e.Maintain(context.Background(), testProject))
+			must(t, e.Maintain(ctx, testProject))
 		}
 		mustEqual(t, tree, restored(t, e, ref))
-		must(t, e.Close(context.Background()))
+		must(t, e.Close(ctx))
 	}
-	if spoiled < 3 {
+	if spoiled < 4 {
 		t.Errorf("there were %d index blobs", spoiled)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/snapshot"
+
+	"abaca"
 )
 
 func diskUse(t testing.TB, root string) (n int64) {
@@ -87,6 +89,24 @@ func TestAManifestThatCannotBeReadStopsCollection(t *testing.T) {
 	}
 }
 
+// leaveCheckpoint leaves the checkpoint of a save of a tree, which has come as far as its parent.
+func leaveCheckpoint(t *testing.T, e *Engine, tree string, req abaca.SaveRequest) {
+	t.Helper()
+	ctx := context.Background()
+	r, release, err := e.pool.acquire(ctx, testProject, mustExist)
+	must(t, err)
+	defer release()
+	m, _, err := finished(ctx, r.kopia, string(req.Parent))
+	must(t, err)
+	w, err := r.newWriter(ctx)
+	must(t, err)
+	s, root, err := newSaver(ctx, w, volumeOf(t, tree), time.Now)
+	must(t, err)
+	root.base = m.RootEntry.ObjectID
+	must(t, s.checkpoint(ctx, req, root.base, e.config.Now(), e.config.Now()))
+	must(t, w.session.Close(ctx))
+}
+
 func TestAnUnfinishedSaveIsKeptByMaintenance(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -95,18 +115,7 @@ func TestAnUnfinishedSaveIsKeptByMaintenance(t *testing.T) {
 	tree := plainTree(t)
 	ref, _ := mustSave(t, e, tree, "parent", "")
 	// A checkpoint of a save that goes by the parent, whose own snapshot is deleted meanwhile.
-	r, release, err := e.pool.acquire(ctx, testProject, mustExist)
-	must(t, err)
-	m, _, err := finished(ctx, r.kopia, string(ref))
-	must(t, err)
-	w, err := r.newWriter(ctx)
-	must(t, err)
-	s, rootNode, err := newSaver(ctx, w, volumeOf(t, tree), time.Now)
-	must(t, err)
-	rootNode.base = m.RootEntry.ObjectID
-	must(t, s.checkpoint(ctx, request("child", ref), rootNode.base, e.config.Now(), e.config.Now()))
-	must(t, w.session.Close(ctx))
-	release()
+	leaveCheckpoint(t, e, tree, request("child", ref))
 	must(t, e.Delete(ctx, testProject, "parent"))
 	for range 5 {
 		pass(25 * time.Hour)
