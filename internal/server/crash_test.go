@@ -350,6 +350,7 @@ var deeds = map[string]deed{
 }
 
 func TestWhateverAKillInterruptsIsFinishedAfterARestart(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		killAtEachStep(t, func() server.DatabaseURL { return "" })

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -100,14 +101,12 @@ func (s *remote) answers(share string) {
 			s.t.Errorf("GET %s: %d %v", path, status, answer)
 		}
 	}
-	resp, err := http.Get(s.URL + "/healthcheck")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		s.t.Errorf("healthcheck: %d", resp.StatusCode)
-	}
+	until(s.t, func() error { // right after a start nobody has looked for work yet
+		if status, text := fetch(s.t, "GET", s.URL+"/healthcheck"); status != http.StatusOK {
+			return fmt.Errorf("healthcheck: %d %s", status, text)
+		}
+		return nil
+	})
 	if took := time.Since(began); took > 10*time.Second {
 		s.t.Errorf("the answers took %v", took)
 	}

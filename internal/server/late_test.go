@@ -119,15 +119,18 @@ func (p *pair) takeOver() {
 var twice = []string{"create_share", "manage_share", "create_backup", "restore_backup", "create_snapshot", "verify"}
 
 func TestWhateverFailsHangsOrReturnsLateTheWorkIsDoneOnceAndRight(t *testing.T) {
+	t.Parallel()
 	for _, step := range stepsOfAll(t) {
 		name, _, _ := strings.Cut(step, ":")
 		d := deeds[name]
 		t.Run(step+", which fails", func(t *testing.T) {
+			t.Parallel()
 			for database, begin := range map[string]func(*testing.T, *stop) *stage{
 				"PostgreSQL": func(t *testing.T, where *stop) *stage { return newPair(t, where).stage },
 				"SQLite":     newSingle,
 			} {
 				t.Run(database, func(t *testing.T) {
+					t.Parallel()
 					where := newStop("", true)
 					s := begin(t, where)
 					d.before(t, s)
@@ -144,6 +147,7 @@ func TestWhateverFailsHangsOrReturnsLateTheWorkIsDoneOnceAndRight(t *testing.T) 
 			}
 		})
 		t.Run(step+", which hangs, and returns late", func(t *testing.T) {
+			t.Parallel()
 			where := newStop("", false)
 			p := newPair(t, where)
 			d.before(t, p.stage)

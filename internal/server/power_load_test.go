@@ -277,6 +277,7 @@ func lengths(files map[string][]byte) (all []string) {
 
 // TestNothingAcknowledgedIsLostWheneverThePowerFails cuts the power at ABACA_TEST_POWER_CUTS random moments, 10 where that is not set.
 func TestNothingAcknowledgedIsLostWheneverThePowerFails(t *testing.T) {
+	t.Parallel()
 	cuts := 10
 	if v := os.Getenv("ABACA_TEST_POWER_CUTS"); v != "" {
 		var err error

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,10 +98,12 @@ func prepare(t *testing.T, fs *faultfs.FS, d deed) *stage {
 }
 
 func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
+	t.Parallel()
 	seed := seedOf(t)
 	for name, promise := range promises {
 		for _, loss := range []faultfs.Loss{faultfs.All, faultfs.Losses()[1+seed%3]} {
 			t.Run(name+", cut after the answer, losing "+loss.String(), func(t *testing.T) {
+				t.Parallel()
 				fs := faultfs.Mount(t)
 				s := prepare(t, fs, deeds[name])
 				deeds[name].request(t, s)
@@ -109,6 +112,7 @@ func TestWhatWasAcknowledgedSurvivesAPowerCut(t *testing.T) {
 				quotasFit(t, s.Client)
 			})
 			t.Run(name+", cut after its end, losing "+loss.String(), func(t *testing.T) {
+				t.Parallel()
 				fs := faultfs.Mount(t)
 				s := prepare(t, fs, deeds[name])
 				deeds[name].request(t, s)
@@ -144,22 +148,28 @@ func TestAMasterKeyThatNobodySyncedIsDurableBeforeItIsUsed(t *testing.T) {
 }
 
 func TestAPowerCutAtAnySyncOfTheFirstStartLeavesNothingBehind(t *testing.T) {
-	for at, started := int64(1), false; !started; at++ {
-		for _, loss := range []faultfs.Loss{faultfs.All, faultfs.Losses()[1+at%3]} {
-			t.Run(fmt.Sprintf("sync %d, losing %v", at, loss), func(t *testing.T) {
-				fs := faultfs.Mount(t)
-				fs.CutAfter(at)
-				s := &stage{process: &process{t: t, dir: filepath.Join(fs.Dir, "data")}}
-				defer s.stop()
-				if started = s.tryStart(""); started {
-					s.kill()
-				}
-				fs.Cut()
-				fs.Restore(loss, uint64(at))
-				s.start("")
-				s.NewBackup(s.NewShare("docs"))
-			})
-		}
+	t.Parallel()
+	var started atomic.Bool
+	for at := int64(1); !started.Load(); at++ {
+		t.Run(fmt.Sprint("sync ", at), func(t *testing.T) {
+			for _, loss := range []faultfs.Loss{faultfs.All, faultfs.Losses()[1+at%3]} {
+				t.Run("losing "+loss.String(), func(t *testing.T) {
+					t.Parallel()
+					fs := faultfs.Mount(t)
+					fs.CutAfter(at)
+					s := &stage{process: &process{t: t, dir: filepath.Join(fs.Dir, "data")}}
+					defer s.stop()
+					if s.tryStart("") {
+						started.Store(true)
+						s.kill()
+					}
+					fs.Cut()
+					fs.Restore(loss, uint64(at))
+					s.start("")
+					s.NewBackup(s.NewShare("docs"))
+				})
+			}
+		})
 		if at > 200 {
 			t.Fatal("the server does not start")
 		}

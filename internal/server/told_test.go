@@ -215,6 +215,7 @@ var mishaps = []mishap{
 }
 
 func TestATenantIsToldOfEachKindOfFailureAndNothingOfTheServer(t *testing.T) {
+	t.Parallel()
 	for _, test := range mishaps {
 		t.Run(test.says, func(t *testing.T) {
 			t.Parallel() // most of the time is waited for storages to recover
