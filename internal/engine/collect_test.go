@@ -84,6 +84,35 @@ func TestTheSpaceOfWhatWasDeletedIsFreeInTime(t *testing.T) {
 	}
 }
 
+func TestWhoHasReadTheIndexBeforeACollectionFindsWhatItHasMoved(t *testing.T) {
+	t.Parallel()
+	const within = 10 * time.Minute
+	root := newRoot(t, testProject)
+	e, pass := freeingEngine(t, root, within)
+	tree := plantMiBs(t, t.TempDir(), 1, 10)
+	mustSave(t, e, tree, "all", "")
+	for i := range 10 {
+		if i%2 == 0 {
+			must(t, os.Remove(filepath.Join(tree, fmt.Sprintf("1-%02d", i))))
+		}
+	}
+	ref, _ := mustSave(t, e, tree, "half", "all")
+	other := newEngine(t, root)
+	mustEqual(t, tree, restored(t, other, ref))
+	before := blobPaths(t, root)
+	must(t, e.Delete(context.Background(), testProject, "all"))
+	keepHouse(t, e, pass, within)
+	moved := false
+	for id := range before {
+		_, still := blobPaths(t, root)[id]
+		moved = moved || strings.HasPrefix(string(id), "p") && !still
+	}
+	if !moved {
+		t.Error("no pack is gone")
+	}
+	mustEqual(t, tree, restored(t, other, ref)) // which does not look for a newer index first, as a restore that began long ago
+}
+
 func TestTheSpaceOfWhatWasDeletedFromABucketIsFreeInTime(t *testing.T) {
 	t.Parallel()
 	server := s3.Start(t)
