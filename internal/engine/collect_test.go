@@ -47,19 +47,24 @@ func keepHouse(t testing.TB, e *Engine, pass func(time.Duration), within time.Du
 	}
 }
 
+// saveHalf saves files of a MiB each as "all", and every other one of them, which are left in the tree, as "half": so each pack has what both need.
+func saveHalf(t testing.TB, e *Engine, n int) (tree string, half abaca.Ref) {
+	t.Helper()
+	tree = plantMiBs(t, t.TempDir(), 1, n)
+	mustSave(t, e, tree, "all", "")
+	for i := 0; i < n; i += 2 {
+		must(t, os.Remove(filepath.Join(tree, fmt.Sprintf("1-%02d", i))))
+	}
+	half, _ = mustSave(t, e, tree, "half", "all")
+	return tree, half
+}
+
 func TestTheSpaceOfWhatWasDeletedIsFreeInTime(t *testing.T) {
 	t.Parallel()
 	const within = 10 * time.Minute
 	root := newRoot(t, testProject)
 	e, pass := freeingEngine(t, root, within)
-	tree := plantMiBs(t, t.TempDir(), 1, 30)
-	mustSave(t, e, tree, "all", "")
-	for i := range 30 { // half of what every pack has is in the second backup too
-		if i%2 == 0 {
-			must(t, os.Remove(filepath.Join(tree, fmt.Sprintf("1-%02d", i))))
-		}
-	}
-	ref, _ := mustSave(t, e, tree, "half", "all")
+	tree, ref := saveHalf(t, e, 30)
 	must(t, e.Maintain(context.Background(), testProject))
 	full := diskUse(t, root)
 	must(t, e.Delete(context.Background(), testProject, "all"))
@@ -89,14 +94,7 @@ func TestWhoHasReadTheIndexBeforeACollectionFindsWhatItHasMoved(t *testing.T) {
 	const within = 10 * time.Minute
 	root := newRoot(t, testProject)
 	e, pass := freeingEngine(t, root, within)
-	tree := plantMiBs(t, t.TempDir(), 1, 10)
-	mustSave(t, e, tree, "all", "")
-	for i := range 10 {
-		if i%2 == 0 {
-			must(t, os.Remove(filepath.Join(tree, fmt.Sprintf("1-%02d", i))))
-		}
-	}
-	ref, _ := mustSave(t, e, tree, "half", "all")
+	tree, ref := saveHalf(t, e, 10)
 	other := newEngine(t, root)
 	mustEqual(t, tree, restored(t, other, ref))
 	before := blobPaths(t, root)
