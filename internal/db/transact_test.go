@@ -166,18 +166,25 @@ func TestAnOutageIsUnavailabilityAndEnds(t *testing.T) {
 	}
 }
 
-func TestAFileThatAnotherProcessKeepsLockedIsUnavailable(t *testing.T) {
-	at := databases["SQLite"](t)
-	db := open(t, at)
+// lockFile keeps an SQLite file locked, as another process that writes, until the transaction ends.
+func lockFile(t *testing.T, at string) *sql.Tx {
+	t.Helper()
 	other, err := sql.Open("sqlite", "file:"+strings.NewReplacer("?", "%3f", "#", "%23", "%", "%25").Replace(at)+"?_txlock=immediate")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	t.Cleanup(func() { other.Close() })
 	tx, err := other.Begin()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tx
+}
+
+func TestAFileThatAnotherProcessKeepsLockedIsUnavailable(t *testing.T) {
+	at := databases["SQLite"](t)
+	db := open(t, at)
+	tx := lockFile(t, at)
 	if _, err := db.write.ExecContext(t.Context(), "PRAGMA busy_timeout = 1"); err != nil {
 		t.Fatal(err)
 	}
@@ -198,15 +205,7 @@ func TestAFileThatAnotherProcessKeepsLockedIsUnavailable(t *testing.T) {
 func TestNobodyWaitsForALockedFileBehindAllTheOthers(t *testing.T) {
 	at := databases["SQLite"](t)
 	db := open(t, at)
-	other, err := sql.Open("sqlite", "file:"+strings.NewReplacer("?", "%3f", "#", "%23", "%", "%25").Replace(at)+"?_txlock=immediate")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	tx, err := other.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	tx := lockFile(t, at)
 	began := time.Now()
 	var waiting sync.WaitGroup
 	for range 12 {

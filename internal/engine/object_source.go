@@ -44,11 +44,16 @@ func (s *packSource) GetContent(ctx context.Context, id content.ID) ([]byte, err
 			return data, nil
 		}
 	}
-	data, err := s.ContentReader().GetContent(ctx, id)
+	return readContent(ctx, s.DirectRepository, id)
+}
+
+// readContent has Kopia read a content, by a fresh index if need be: maintenance elsewhere may have moved it to another pack since the
+// index was read.
+func readContent(ctx context.Context, r repo.DirectRepository, id content.ID) ([]byte, error) {
+	data, err := r.ContentReader().GetContent(ctx, id)
 	if err != nil && ctx.Err() == nil {
-		// Maintenance elsewhere may have moved it to another pack since the index was read.
-		if rerr := s.Refresh(ctx); rerr == nil {
-			data, err = s.ContentReader().GetContent(ctx, id)
+		if rerr := r.Refresh(ctx); rerr == nil {
+			data, err = r.ContentReader().GetContent(ctx, id)
 		}
 	}
 	return data, err

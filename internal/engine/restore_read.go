@@ -43,13 +43,7 @@ func (k kopiaReader) one(ctx context.Context, c chunk, use func([]byte) error) e
 }
 
 func (k kopiaReader) content(ctx context.Context, id content.ID, length int64) ([]byte, error) {
-	data, err := k.repository.ContentReader().GetContent(ctx, id)
-	if err != nil && ctx.Err() == nil {
-		// Maintenance elsewhere may have moved it to another pack since the index was read.
-		if rerr := k.repository.Refresh(ctx); rerr == nil {
-			data, err = k.repository.ContentReader().GetContent(ctx, id)
-		}
-	}
+	data, err := readContent(ctx, k.repository, id)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
