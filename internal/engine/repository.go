@@ -262,7 +262,27 @@ func (e *Engine) makePassword(ctx context.Context, r *repository) (string, error
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", markStorage(fmt.Errorf("writing the key of project %s: %w", r.project, err))
 	}
-	return e.password(ctx, r) // whoever has made it
+	return e.awaitPassword(ctx, r) // whoever has made it
+}
+
+// keyWait is how long another process may take to make the key that this one was not let make.
+const keyWait = 5 * time.Second
+
+// awaitPassword reads a password that another process may just be making: some servers refuse a write already while another one is under way.
+func (e *Engine) awaitPassword(ctx context.Context, r *repository) (string, error) {
+	tick := time.NewTicker(keyWait / 100)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		password, err := e.password(ctx, r)
+		if !errors.Is(err, errNoRepository) || time.Since(began) > keyWait {
+			return password, err
+		}
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
 }
 
 // initialize writes Kopia's format blob where it is missing, unless other blobs say that there was one.
